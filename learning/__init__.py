@@ -1,0 +1,1 @@
+"""What policy and world model share: episodes in memory, normalisation, seeds, checkpoints. Imports robot_stack.core only."""

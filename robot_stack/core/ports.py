@@ -1,0 +1,81 @@
+"""Interfaces between the loop and what it drives: at most five methods each.
+
+Shapes: N = environments side by side, H = actions in a chunk, A = numbers in an action, P = committed actions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from robot_stack.core.types import ActionChunk, FloatArray, ImageArray, Observation
+
+
+class Observer(Protocol):
+    """Assembles what is known now into one observation."""
+
+    def observe(self, now_ns: int) -> Observation | None:
+        """The observation at ``now_ns``, or None while a stream has not delivered yet."""
+        ...
+
+
+class Robot(Protocol):
+    """An arm that follows absolute targets."""
+
+    def send(self, target: FloatArray, stamp_ns: int) -> None:
+        """Command the absolute target [A] for the tick that begins at ``stamp_ns``."""
+        ...
+
+    def halt(self, stamp_ns: int) -> None:
+        """Stop moving; the last thing ever sent."""
+        ...
+
+
+class Policy(Protocol):
+    """Maps an observation to a chunk of absolute targets."""
+
+    def reset(self, seed: int) -> None:
+        """Forget the episode; the noise of the next one derives from ``seed``."""
+        ...
+
+    def infer(self, observation: Observation, prefix: FloatArray) -> ActionChunk:
+        """A chunk that continues from ``prefix`` [P, A], the absolute targets that will be sent in any case."""
+        ...
+
+
+@dataclass(frozen=True)
+class EnvironmentStep:
+    """Outcome of one chunk in N environments.
+
+    Attributes:
+        images: last frame of the chunk [N, H, W, 3], uint8 RGB.
+        commanded: target in force after the chunk [N, A].
+        success: whether the episode has been successful so far [N], bool; in imagination, the judge's verdict.
+        info: further arrays by name, each with leading dimension N.
+    """
+
+    images: ImageArray
+    commanded: FloatArray
+    success: npt.NDArray[np.bool_]
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+class VectorEnvironment(Protocol):
+    """The true simulator and the imagined environment; a learner cannot tell them apart."""
+
+    def reset(self, starts: Sequence[int], noise_seeds: Sequence[int] | None = None) -> EnvironmentStep:
+        """Begin N episodes; ``starts`` are seeds of the simulator or indices of recorded start frames.
+
+        ``noise_seeds`` [N] fix whatever is random inside (a generative model's noise); by default they are the starts.
+        """
+        ...
+
+    def step(self, deltas: FloatArray) -> EnvironmentStep:
+        """Execute chunks of delta actions [N, H, A] (see ``core.actions``) open loop."""
+        ...
+
+    def close(self) -> None:
+        """Free what the environments hold."""
+        ...

@@ -1,0 +1,63 @@
+"""What flows through the robot's loop.
+
+Shapes: A = numbers in one action (``RobotSpec.action_names``), S = numbers in the state (``RobotSpec.state_names``),
+H = actions in a chunk, P = actions already committed, [H, W, 3] images are RGB, uint8.
+Units are SI; poses are in the robot's base frame; times are integer nanoseconds of one clock.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from robot_stack.core.errors import ShapeError
+
+FloatArray = npt.NDArray[np.float64]
+ImageArray = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a policy sees at one instant.
+
+    Attributes:
+        stamp_ns: time of the observation [ns]: exposure time of the youngest image.
+        images: camera name -> RGB image [H, W, 3], uint8.
+        state: measured state [S] in the order of ``RobotSpec.state_names``.
+        commanded: the target [A] that was in force at ``stamp_ns``; the reference from which delta actions are composed.
+        instruction: the task in words.
+    """
+
+    stamp_ns: int
+    images: Mapping[str, ImageArray]
+    state: FloatArray
+    commanded: FloatArray
+    instruction: str = ""
+
+
+@dataclass(frozen=True)
+class ActionChunk:
+    """Absolute targets for the next H ticks.
+
+    Attributes:
+        stamp_ns: time of the observation from which the chunk was computed [ns].
+        period_ns: time between two targets [ns]; target i is due at ``stamp_ns + (i + 1) * period_ns``.
+        targets: absolute targets [H, A].
+        source: who made it ("policy", "teleop"), for the log.
+    """
+
+    stamp_ns: int
+    period_ns: int
+    targets: FloatArray
+    source: str = field(default="policy")
+
+    def __post_init__(self) -> None:
+        if self.targets.ndim != 2 or len(self.targets) == 0:
+            raise ShapeError("action chunk", self.targets.shape, "[H, A] with H >= 1")
+        if self.period_ns <= 0:
+            raise ValueError(f"action chunk: period_ns must be positive, got {self.period_ns}")
+
+    def due_ns(self, index: int) -> int:
+        """Time at which target ``index`` is to be reached [ns]."""
+        return self.stamp_ns + (index + 1) * self.period_ns

@@ -1,0 +1,1 @@
+"""One file per device. Nothing here imports ROS or torch."""

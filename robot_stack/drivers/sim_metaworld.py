@@ -1,0 +1,206 @@
+"""The embedded robot: a Meta-World task as an arm that follows absolute tool targets.
+
+Shapes: A = 4 (x, y, z [m] in the base frame, gripper opening 0..1), images [H, W, 3] RGB uint8.
+One tick is ``ACTION_REPEAT`` physics steps of 12.5 ms. Needs the ``sim`` extra.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from robot_stack.core.errors import MissingDependencyError, UnknownNameError
+from robot_stack.core.robot_spec import RobotSpec
+from robot_stack.core.types import FloatArray, ImageArray
+
+os.environ.setdefault("MUJOCO_GL", "egl")  # read by mujoco on import; there is no screen on a robot PC
+
+ACTION_REPEAT = 4  # physics steps a tick: 80 Hz / 20 Hz
+MAX_TICKS = 500 // ACTION_REPEAT  # Meta-World refuses more than 500 physics steps an episode
+
+
+@dataclass(frozen=True)
+class FreeCamera:
+    """A free camera close to the workspace; the whole travel of the hand stays in view.
+
+    Attributes:
+        lookat: point looked at, in the base frame [m].
+        distance: from that point [m].
+        azimuth, elevation: direction [deg], as in ``mujoco.MjvCamera``.
+    """
+
+    lookat: tuple[float, float, float] = (0.0, 0.70, 0.13)
+    distance: float = 1.05
+    azimuth: float = 205.0
+    elevation: float = -32.0
+
+
+def task_names() -> tuple[str, ...]:
+    """Meta-World's tasks, e.g. ``button-press-topdown-v3``."""
+    return tuple(sorted(_metaworld().ALL_V3_ENVIRONMENTS))
+
+
+def instruction_of(task: str) -> str:
+    """The task in words: its name without the version ("button press topdown")."""
+    return task.removesuffix("-v3").replace("-", " ")
+
+
+class MetaWorldArm:
+    """One simulated arm and its scene.
+
+    Args:
+        spec: the robot file of this arm.
+        task: one of ``task_names()``.
+        camera: placement of the camera.
+
+    Raises:
+        UnknownNameError: no such task.
+        MissingDependencyError: Meta-World, MuJoCo or the GL library is not installed.
+    """
+
+    def __init__(self, spec: RobotSpec, task: str, camera: FreeCamera | None = None) -> None:
+        if task not in task_names():
+            raise UnknownNameError("task", task, task_names())
+        self.spec = spec
+        self.task = task
+        self.instruction = instruction_of(task)
+        self._env = _metaworld().ALL_V3_ENVIRONMENTS[task]()
+        # Experts and success need the goal, which Meta-World hides by default; the space that clips it is cached.
+        self._env._partially_observable = False
+        self._env.__dict__.pop("sawyer_observation_space", None)
+        self._env._freeze_rand_vec = False
+        self._env._set_task_called = True
+        self._expert = _metaworld_policies()[task]()
+        self._renderer = _Renderer(self._env.model, spec, camera or FreeCamera())
+        self._observation: FloatArray = np.zeros(39)
+        self._success = False
+        self.commanded: FloatArray = np.zeros(len(spec.actions))
+
+    def reset(self, seed: int) -> None:
+        """Begin the episode that ``seed`` stands for: same seed, same scene."""
+        with _global_numpy_seed(seed):  # Meta-World's resets draw from the global generator
+            self._observation, _ = self._env.reset()
+        self._success = False
+        self.commanded = np.append(self._env.data.mocap_pos[0], 1.0)
+
+    def step(self, target: FloatArray) -> None:
+        """Follow a straight line to ``target`` [A] for one tick; like the vendor's controller, clips to the task's box."""
+        per_step = (target[:3] - self._env.data.mocap_pos[0]) / self._env.action_scale / ACTION_REPEAT
+        effort = 1.0 - 2.0 * float(target[3])  # Meta-World: -1 opens, +1 closes
+        action = np.append(np.clip(per_step, -1.0, 1.0), np.clip(effort, -1.0, 1.0))
+        for _ in range(ACTION_REPEAT):
+            self._observation, _, _, _, info = self._env.step(action)
+            self._success |= bool(info["success"])
+        self.commanded = np.array(target, dtype=np.float64)
+
+    def expert_target(self, noise: FloatArray | None = None) -> FloatArray:
+        """Next target [A] of the task's scripted expert, which sees the simulator's state.
+
+        Args:
+            noise: added to the expert's action (in its units, -1..1) [4].
+        """
+        action = np.asarray(self._expert.get_action(self._observation), dtype=np.float64)
+        action = np.clip(action + (0.0 if noise is None else noise), -1.0, 1.0)
+        position = self.commanded[:3] + action[:3] * self._env.action_scale * ACTION_REPEAT
+        target = np.append(position, (1.0 - action[3]) / 2.0)
+        return np.clip(target, self.spec.lower, self.spec.upper)
+
+    def render(self) -> ImageArray:
+        """The camera's picture now."""
+        return self._renderer.render(self._env.data)
+
+    @property
+    def state(self) -> FloatArray:
+        """Measured tool position [m] and gripper opening, as ``RobotSpec.state_names``."""
+        return np.array(self._observation[:4])
+
+    @property
+    def success(self) -> bool:
+        """Whether the task has been done at any time of this episode: for evaluation, never for a policy."""
+        return self._success
+
+    @property
+    def privileged_state(self) -> FloatArray:
+        """Meta-World's full observation [39] (objects and goal): for scripted experts and probes only."""
+        return np.array(self._observation)
+
+    @property
+    def joint_positions(self) -> FloatArray:
+        """Arm joints [rad] in the order of ``RobotSpec.joint_names``."""
+        data = self._env.data
+        return np.array([data.joint(name).qpos[0] for name in self.spec.joint_names])
+
+    @property
+    def joint_velocities(self) -> FloatArray:
+        """Arm joints [rad/s]."""
+        data = self._env.data
+        return np.array([data.joint(name).qvel[0] for name in self.spec.joint_names])
+
+    def close(self) -> None:
+        """Free the GL context."""
+        self._renderer.close()
+
+
+class _Renderer:
+    """MuJoCo's renderer without multisampling, shadows and reflections: ten times faster at 64 px."""
+
+    def __init__(self, model: Any, spec: RobotSpec, placement: FreeCamera) -> None:
+        import mujoco
+
+        size = spec.cameras[0]
+        model.vis.quality.offsamples = 0
+        model.vis.global_.offwidth = size.width
+        model.vis.global_.offheight = size.height
+        try:
+            self._renderer = mujoco.Renderer(model, height=size.height, width=size.width)
+        except Exception as error:  # the GL binding raises whatever its loader raises
+            raise MissingDependencyError(
+                f"an off-screen GL context (MUJOCO_GL={os.environ['MUJOCO_GL']}: {error})",
+                "the simulated camera",
+                "apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri libgbm1",
+            ) from error
+        for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
+            self._renderer.scene.flags[flag] = False
+        self._camera = mujoco.MjvCamera()
+        self._camera.type = mujoco.mjtCamera.mjCAMERA_FREE
+        self._camera.lookat[:] = placement.lookat
+        self._camera.distance = placement.distance
+        self._camera.azimuth = placement.azimuth
+        self._camera.elevation = placement.elevation
+
+    def render(self, data: Any) -> ImageArray:
+        self._renderer.update_scene(data, camera=self._camera)
+        image: ImageArray = self._renderer.render()
+        return image.copy()
+
+    def close(self) -> None:
+        self._renderer.close()
+
+
+@contextlib.contextmanager
+def _global_numpy_seed(seed: int) -> Iterator[None]:
+    """Seed numpy's global generator and put its state back afterwards."""
+    state = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
+
+
+def _metaworld() -> Any:
+    try:
+        import metaworld
+    except ImportError as error:
+        raise MissingDependencyError("metaworld", "the simulated robot", "pip install 'robot_stack[sim]'") from error
+    return metaworld
+
+
+def _metaworld_policies() -> Any:
+    _metaworld()
+    from metaworld.policies import ENV_POLICY_MAP
+
+    return ENV_POLICY_MAP
