@@ -1,5 +1,6 @@
 """One root exception; its children take facts, build the message and list the valid options."""
 
+import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -21,7 +22,9 @@ class UnknownNameError(ProphRLError):
         self.kind = kind
         self.name = name
         self.valid = tuple(sorted(valid))
-        super().__init__(f"unknown {kind} {name!r}; valid: {', '.join(self.valid) or '(none)'}")
+        near = difflib.get_close_matches(name, self.valid, n=1)
+        guess = f"; did you mean {near[0]!r}?" if near else ""
+        super().__init__(f"unknown {kind} {name!r}; valid: {', '.join(self.valid) or '(none)'}{guess}")
 
 
 class BadFileError(ProphRLError):

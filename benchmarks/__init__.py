@@ -1,0 +1,1 @@
+"""Commands that measure what the documentation claims: `python -m benchmarks.<name>`."""

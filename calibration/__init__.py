@@ -1,0 +1,1 @@
+"""Calibration of cameras, hand and eye, and time. Torch-free."""

@@ -1,0 +1,178 @@
+"""The edge between the command line and plain settings: only entry functions of stages call this.
+
+``compose`` turns overrides (``rl.lr=1e-4 task=push-v3``) into one configuration and lists the valid choices when one is wrong;
+``build`` turns a group of it into the frozen dataclass that its ``_target_`` names, with checked types.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from robot_stack.core.errors import ProphRLError, UnknownNameError
+from robot_stack.core.robot_spec import RobotSpec
+from robot_stack.paths import config_dir, robot_file
+from robot_stack.run_dir import stage_dir
+
+ROOT = "prophrl"
+ANY_TASK = "metaworld"  # config/task file of the tasks that have none of their own
+
+
+def compose(argv: Sequence[str], stage: str) -> DictConfig:
+    """The configuration of ``stage`` with the overrides ``argv`` in Hydra's grammar.
+
+    ``out`` is filled in: the folder given, or the stage's folder in the run.
+
+    Raises:
+        UnknownNameError: an override names a group option or a setting that does not exist; lists the valid ones.
+        ProphRLError: an override is not of the form key=value, or its value does not fit.
+        SystemExit: after printing the configuration, when ``argv`` holds ``--help``.
+    """
+    wants_help = any(argument in ("-h", "--help") for argument in argv)
+    overrides = _parse([argument for argument in argv if argument not in ("-h", "--help")])
+    robots = [str(override.value()) for override in overrides if override.key_or_group == "robot"]
+    chosen = [override for override in overrides if _is_group(override)]
+    values = [override for override in overrides if not _is_group(override) and override.key_or_group != "robot"]
+    groups = [text for override in chosen for text in _group_override(override)]
+    with initialize_config_dir(config_dir=str(config_dir()), job_name=stage, version_base="1.3"):
+        _check_keys(_composed(groups), values)
+        config = _composed(groups + [str(override.input_line) for override in values])
+    if robots:  # a robot file is one set of facts, taken whole: hence a name, not a group whose entries could be overridden
+        config.robot = robots[-1]
+    robot_file(config.robot)
+    if config.out is None:
+        config.out = str(stage_dir(config.run.dir, config.run.round, stage))
+    if wants_help:
+        print(_help(config, stage))
+        raise SystemExit(0)
+    return config
+
+
+def build(node: DictConfig, **extra: Any) -> Any:
+    """The settings that ``node`` describes: an object of the class that ``_target_`` names, holding plain values only.
+
+    Args:
+        node: a group of the configuration.
+        extra: further arguments, which replace those of the configuration.
+
+    Raises:
+        ProphRLError: a value is missing or of the wrong type; names it and what was expected.
+    """
+    try:
+        return _typed(instantiate(node, _convert_="all", **extra))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ProphRLError(f"settings of {node._get_full_key(None)}: {_cause(error)}") from error
+
+
+def robot_spec(config: DictConfig) -> RobotSpec:
+    """The robot that the configuration names."""
+    return RobotSpec.load(robot_file(config.robot))
+
+
+def data_paths(config: DictConfig) -> list[Path]:
+    """The dataset folders that ``data`` names: none, one or several."""
+    if config.data is None:
+        return []
+    return [Path(item) for item in ([config.data] if isinstance(config.data, str) else config.data)]
+
+
+def _parse(argv: Sequence[str]) -> list[Override]:
+    try:
+        return OverridesParser.create().parse_overrides(list(argv))
+    except HydraException as error:
+        raise ProphRLError(f"cannot read the overrides {list(argv)}: expected key=value. {error}") from error
+
+
+def _is_group(override: Override) -> bool:
+    return override.key_or_group != "robot" and (config_dir() / override.key_or_group).is_dir()
+
+
+def _group_override(override: Override) -> list[str]:
+    """The override as Hydra takes it; a Meta-World task without a file of its own becomes the general file and a name."""
+    group, option = override.key_or_group, str(override.value())
+    valid = [file.stem for file in (config_dir() / group).glob("*.yaml")]
+    if option in valid:
+        return [f"{group}={option}"]
+    if group == "task" and option.endswith("-v3"):
+        return [f"task={ANY_TASK}", f"task.name={option}"]
+    raise UnknownNameError(group, option, valid)
+
+
+def _check_keys(config: DictConfig, overrides: Sequence[Override]) -> None:
+    """Refuse an override of a setting that does not exist; Hydra's own message does not name the ones that do."""
+    for override in overrides:
+        if override.is_add() or override.is_force_add():
+            continue
+        node: Any = config
+        parts = override.key_or_group.split(".")
+        for depth, part in enumerate(parts):
+            if not isinstance(node, DictConfig) or part not in node:
+                where = ".".join(parts[:depth])
+                valid = [str(key) for key in node if key != "_target_"] if isinstance(node, DictConfig) else []
+                raise UnknownNameError(f"setting in {where}" if where else "setting", part, valid)
+            node = node._get_node(part)
+
+
+def _composed(overrides: list[str]) -> DictConfig:
+    try:
+        return hydra_compose(ROOT, overrides=overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ProphRLError(f"configuration with {overrides or 'no overrides'}: {_cause(error)}") from error
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost message: the outer ones only repeat that something failed."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).strip().splitlines()[0]
+
+
+def _typed(settings: Any) -> Any:
+    """``settings`` with lists made tuples where the dataclass says so, after checking the plain fields' types."""
+    if not dataclasses.is_dataclass(settings) or isinstance(settings, type):
+        return settings
+    hints = typing.get_type_hints(type(settings))
+    changed: dict[str, Any] = {}
+    for entry in dataclasses.fields(settings):
+        value, hint = getattr(settings, entry.name), hints[entry.name]
+        if isinstance(value, list) and any(typing.get_origin(option) is tuple for option in _options(hint)):
+            changed[entry.name] = tuple(value)
+        elif not _fits(value, hint):
+            expected = getattr(hint, "__name__", str(hint))
+            raise ProphRLError(f"{type(settings).__name__}.{entry.name} must be {expected}, got {value!r}")
+    return dataclasses.replace(settings, **changed) if changed else settings
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    return typing.get_args(hint) if is_union else (hint,)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether ``value`` is one of the plain types that ``hint`` allows; other hints are the class's own business."""
+    options = _options(hint)
+    if not set(options) <= {int, float, bool, str, type(None)}:
+        return True
+    if isinstance(value, int) and not isinstance(value, bool) and float in options:
+        return True
+    return type(value) in options
+
+
+def _help(config: DictConfig, stage: str) -> str:
+    folders = sorted(folder for folder in config_dir().iterdir() if folder.is_dir() and folder.name in config)
+    groups = "\n".join(f"  {folder.name}: {', '.join(sorted(f.stem for f in folder.glob('*.yaml')))}" for folder in folders)
+    return (
+        f"usage: prophrl {stage} [key=value ...]\n\nChoices (group=option; any Meta-World task: task=<name>-v3):\n{groups}\n\n"
+        f"Settings (key=value) as they are now:\n{OmegaConf.to_yaml(config)}"
+    )
