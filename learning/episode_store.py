@@ -1,4 +1,4 @@
-"""Recorded episodes on disk -> ``Episode`` in memory: LeRobot datasets of ours, folders of ``.npz`` episodes, BRIDGE-like clips.
+"""Recorded episodes on disk -> ``Episode`` in memory: LeRobot datasets of ours, ``.npz`` episodes, BRIDGE-like clips.
 
 The ``.npz`` form is for data that never saw a robot's topics (a simulator stepped directly, imagined rollouts): arrays
 ``images.<camera>``, ``state``, ``commanded``, ``deltas`` and scalars as text or whole numbers, no pickle. Absent values
@@ -8,6 +8,7 @@ are -1 (``success``, ``first_success``) or "".
 import logging
 import os
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -135,14 +136,15 @@ def select_camera(episode: Episode, camera: str | None) -> Episode:
 
 def _check_robot(file: Path, fingerprint: str, spec: RobotSpec) -> None:
     if fingerprint and fingerprint != spec.fingerprint:
-        raise SpecMismatchError(f"episode {file}", f"robot {spec.name}", [f"fingerprint {fingerprint}, robot {spec.fingerprint}"])
+        difference = f"fingerprint of the robot: {fingerprint} in the episode, {spec.fingerprint} here"
+        raise SpecMismatchError(f"episode {file}", f"robot {spec.name}", [difference])
 
 
 def _read_arrays(file: Path) -> Arrays:
     try:
         with np.load(file, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zipfile.zlib.error) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise BadFileError(file, f"not a readable .npz episode: {error}") from error
 
 

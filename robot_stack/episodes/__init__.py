@@ -1,0 +1,1 @@
+"""Episodes on disk: crash-safe MCAP logs, labels, decoding to rows, and conversion to LeRobot datasets."""
