@@ -4,8 +4,11 @@ Shapes: A = 4 (x, y, z [m] in the base frame, gripper opening 0..1), images [H, 
 One tick is ``ACTION_REPEAT`` physics steps of 12.5 ms. Needs the ``sim`` extra.
 """
 
+import atexit
 import contextlib
+import functools
 import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -73,8 +76,7 @@ class MetaWorldArm:
         self._env.__dict__.pop("sawyer_observation_space", None)
         self._env._freeze_rand_vec = False
         self._env._set_task_called = True
-        self._expert = _metaworld_policies()[task]()
-        self._renderer = _Renderer(self._env.model, spec, camera or FreeCamera())
+        self._renderer = _Renderer(task, self._env.model, spec, camera or FreeCamera())
         self._observation: FloatArray = np.zeros(39)
         self._success = False
         self.commanded: FloatArray = np.zeros(len(spec.actions))
@@ -95,18 +97,6 @@ class MetaWorldArm:
             self._observation, _, _, _, info = self._env.step(action)
             self._success |= bool(info["success"])
         self.commanded = np.array(target, dtype=np.float64)
-
-    def expert_target(self, noise: FloatArray | None = None) -> FloatArray:
-        """Next target [A] of the task's scripted expert, which sees the simulator's state.
-
-        Args:
-            noise: added to the expert's action (in its units, -1..1) [4].
-        """
-        action = np.asarray(self._expert.get_action(self._observation), dtype=np.float64)
-        action = np.clip(action + (0.0 if noise is None else noise), -1.0, 1.0)
-        position = self.commanded[:3] + action[:3] * self._env.action_scale * ACTION_REPEAT
-        target = np.append(position, (1.0 - action[3]) / 2.0)
-        return np.clip(target, self.spec.lower, self.spec.upper)
 
     def render(self) -> ImageArray:
         """The camera's picture now."""
@@ -139,31 +129,17 @@ class MetaWorldArm:
         data = self._env.data
         return np.array([data.joint(name).qvel[0] for name in self.spec.joint_names])
 
-    def close(self) -> None:
-        """Free the GL context."""
-        self._renderer.close()
-
 
 class _Renderer:
-    """MuJoCo's renderer without multisampling, shadows and reflections: ten times faster at 64 px."""
+    """Renders one arm's scene without multisampling, shadows and reflections: ten times faster at 64 px."""
 
-    def __init__(self, model: Any, spec: RobotSpec, placement: FreeCamera) -> None:
+    def __init__(self, task: str, model: Any, spec: RobotSpec, placement: FreeCamera) -> None:
         import mujoco
 
         size = spec.cameras[0]
-        model.vis.quality.offsamples = 0
-        model.vis.global_.offwidth = size.width
-        model.vis.global_.offheight = size.height
-        try:
-            self._renderer = mujoco.Renderer(model, height=size.height, width=size.width)
-        except Exception as error:  # the GL binding raises whatever its loader raises
-            raise MissingDependencyError(
-                f"an off-screen GL context (MUJOCO_GL={os.environ['MUJOCO_GL']}: {error})",
-                "the simulated camera",
-                "apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri libgbm1",
-            ) from error
-        for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
-            self._renderer.scene.flags[flag] = False
+        self._model = model
+        self._shared = _gl_renderer(task, size.width, size.height)
+        self._option = mujoco.MjvOption()
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FREE
         self._camera.lookat[:] = placement.lookat
@@ -172,12 +148,36 @@ class _Renderer:
         self._camera.elevation = placement.elevation
 
     def render(self, data: Any) -> ImageArray:
-        self._renderer.update_scene(data, camera=self._camera)
-        image: ImageArray = self._renderer.render()
+        import mujoco
+
+        everything = mujoco.mjtCatBit.mjCAT_ALL
+        scene = self._shared.scene
+        mujoco.mjv_updateScene(self._model, data, self._option, None, self._camera, everything, scene)
+        image: ImageArray = self._shared.render()
         return image.copy()
 
-    def close(self) -> None:
-        self._renderer.close()
+
+@functools.cache
+def _gl_renderer(task: str, width: int, height: int) -> Any:
+    """The process's GL context for a task: meshes and textures (150 MB) are the same for every arm, what moves is in the scene."""
+    import mujoco
+
+    model = _metaworld().ALL_V3_ENVIRONMENTS[task]().model
+    model.vis.quality.offsamples = 0
+    model.vis.global_.offwidth = width
+    model.vis.global_.offheight = height
+    try:
+        renderer = mujoco.Renderer(model, height=height, width=width)
+    except Exception as error:  # the GL binding raises whatever its loader raises
+        raise MissingDependencyError(
+            f"an off-screen GL context (MUJOCO_GL={os.environ['MUJOCO_GL']}: {error})",
+            "the simulated camera",
+            "apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri libgbm1",
+        ) from error
+    for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
+        renderer.scene.flags[flag] = False
+    atexit.register(renderer.close)  # before the GL library is unloaded
+    return renderer
 
 
 @contextlib.contextmanager
@@ -189,6 +189,38 @@ def _global_numpy_seed(seed: int) -> Iterator[None]:
         yield
     finally:
         np.random.set_state(state)
+
+
+class ScriptedExpert:
+    """Meta-World's scripted expert of a task, as a source of absolute targets.
+
+    Args:
+        spec: the robot file of the arm.
+        task: one of ``task_names()``.
+    """
+
+    def __init__(self, spec: RobotSpec, task: str) -> None:
+        policies = _metaworld_policies()
+        if task not in policies:
+            raise UnknownNameError("task", task, policies)
+        self._spec = spec
+        self._expert = policies[task]()
+
+    def target(self, commanded: FloatArray, privileged_state: FloatArray, noise: FloatArray | None = None) -> FloatArray:
+        """The next target [A].
+
+        Args:
+            commanded: target now in force [A].
+            privileged_state: ``MetaWorldArm.privileged_state`` [39].
+            noise: added to the expert's action, in its units -1..1 [4].
+        """
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # its gains exceed 1 on purpose; the action is clipped here
+            action = np.asarray(self._expert.get_action(privileged_state), dtype=np.float64)
+        action = np.clip(action + (0.0 if noise is None else noise), -1.0, 1.0)
+        position = commanded[:3] + action[:3] * self._spec.max_step[:3]
+        opening = (1.0 - action[3]) / 2.0  # Meta-World: -1 opens, +1 closes
+        return np.clip(np.append(position, opening), self._spec.lower, self._spec.upper)
 
 
 def _metaworld() -> Any:

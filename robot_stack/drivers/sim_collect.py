@@ -1,0 +1,110 @@
+"""Episodes straight from the simulator, without ROS: for pretraining on many tasks and for tests.
+
+The robot's own episodes go through the ROS nodes and the recorder; these have the same content (``learning.episode``).
+"""
+
+import multiprocessing
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from learning.episode import Episode
+from learning.episode_store import save_episode
+from learning.seeding import generator
+from robot_stack.core.actions import decompose
+from robot_stack.core.robot_spec import RobotSpec
+from robot_stack.core.safety import Guard
+from robot_stack.core.types import FloatArray
+from robot_stack.drivers.behaviours import Behaviour, make_behaviour
+from robot_stack.drivers.sim_metaworld import MetaWorldArm
+
+
+@dataclass(frozen=True)
+class CollectionPlan:
+    """Which episodes to collect of one task.
+
+    Attributes:
+        task: Meta-World task.
+        behaviours: behaviour -> start seeds.
+        horizon: ticks an episode.
+        noise: of the noisy expert, see ``behaviours.NoisyExpert``.
+    """
+
+    task: str
+    behaviours: dict[str, Sequence[int]]
+    horizon: int = 30
+    noise: float = 1.0
+
+
+def episode_name(task: str, behaviour: str, seed: int) -> str:
+    return f"{task}.{behaviour}.{seed:06d}"
+
+
+def run_episode(arm: MetaWorldArm, behaviour: Behaviour, name: str, source: str, seed: int, horizon: int) -> Episode:
+    """One episode of ``horizon`` ticks from start ``seed``, through the guard that the robot's executor uses."""
+    spec = arm.spec
+    guard = Guard(spec)
+    arm.reset(seed)
+    images, states, commanded, targets = [], [], [], []
+    first_success = None
+    for tick in range(horizon):
+        if arm.success and first_success is None:
+            first_success = tick
+        images.append(arm.render())
+        states.append(arm.state)
+        commanded.append(arm.commanded)
+        target = guard.check(arm.commanded, behaviour.target(arm.commanded, arm.privileged_state)).target
+        targets.append(target)
+        arm.step(target)
+    return Episode(
+        name=name,
+        images={spec.cameras[0].name: np.stack(images)},
+        state=np.stack(states).astype(np.float32),
+        commanded=np.stack(commanded).astype(np.float32),
+        deltas=_deltas(np.stack(commanded), np.stack(targets), spec).astype(np.float32),
+        instruction=arm.instruction,
+        task=arm.task,
+        source=source,
+        success=arm.success,
+        first_success=first_success,
+    )
+
+
+def _deltas(commanded: FloatArray, targets: FloatArray, spec: RobotSpec) -> FloatArray:
+    return decompose(commanded, targets[:, None, :], spec.action_kinds)[:, 0]
+
+
+def collect_task(spec: RobotSpec, plan: CollectionPlan, out: Path) -> int:
+    """Collect what of ``plan`` is not in ``out`` yet; returns how many episodes were made. An episode is a file: nothing is counted."""
+    wanted = [
+        (behaviour, seed, episode_name(plan.task, behaviour, seed))
+        for behaviour, seeds in plan.behaviours.items()
+        for seed in seeds
+    ]
+    missing = [entry for entry in wanted if not (out / f"{entry[2]}.npz").exists()]
+    if not missing:
+        return 0
+    arm = MetaWorldArm(spec, plan.task)
+    for behaviour, seed, name in missing:
+        rng = generator("collect", plan.task, behaviour, seed)
+        actor = make_behaviour(behaviour, spec, plan.task, rng, plan.noise)
+        save_episode(out, run_episode(arm, actor, name, behaviour, seed, plan.horizon), spec.fingerprint)
+    return len(missing)
+
+
+def collect(spec: RobotSpec, plans: Iterable[CollectionPlan], out: Path, workers: int = 2) -> int:
+    """Collect several tasks in parallel into ``out/<task>/``; resumable. Returns how many episodes were made."""
+    plans = list(plans)
+    run: Callable[..., int] = collect_task
+    made = 0
+    context = multiprocessing.get_context("spawn")  # a forked GL context does not work
+    # One process a task: its GL context and model are freed with it.
+    with ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=1) as pool:
+        futures = [pool.submit(run, spec, plan, out / plan.task) for plan in plans]
+        for future in tqdm(futures, desc="collect", unit="task"):
+            made += future.result()
+    return made

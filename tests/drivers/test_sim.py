@@ -1,0 +1,152 @@
+"""The embedded robot: reproducible starts, targets followed, experts that succeed, arms side by side."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from learning.episode_store import load_episodes
+from robot_stack.core.actions import compose
+from robot_stack.core.errors import ProphRLError, ShapeError, UnknownNameError
+from robot_stack.core.robot_spec import RobotSpec
+from robot_stack.drivers.behaviours import make_behaviour
+from robot_stack.drivers.sim_collect import CollectionPlan, collect_task, run_episode
+from robot_stack.drivers.sim_metaworld import MetaWorldArm
+from robot_stack.drivers.sim_vector_env import SimVectorEnv
+from robot_stack.paths import robot_file
+
+TASK = "button-press-topdown-v3"
+
+
+@pytest.fixture(scope="module")
+def spec() -> RobotSpec:
+    return RobotSpec.load(robot_file("sim_metaworld"))
+
+
+@pytest.fixture(scope="module")
+def arm(spec: RobotSpec) -> MetaWorldArm:
+    return MetaWorldArm(spec, TASK)
+
+
+@pytest.fixture(scope="module")
+def env(spec: RobotSpec) -> Iterator[SimVectorEnv]:
+    with SimVectorEnv(spec, TASK, workers=2, envs_per_worker=2) as env:
+        yield env
+
+
+def _episode_at(arm: MetaWorldArm, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    behaviour = make_behaviour("noisy", arm.spec, arm.task, rng)
+    return run_episode(arm, behaviour, "e", "noisy", seed, horizon=8).images["front"]
+
+
+def test_a_seed_fixes_the_episode_whatever_came_before(spec: RobotSpec, arm: MetaWorldArm) -> None:
+    first = _episode_at(arm, 7)
+    other = _episode_at(arm, 8)
+    assert not np.array_equal(first, other)
+    assert np.array_equal(first, _episode_at(arm, 7))
+    assert np.array_equal(first, _episode_at(MetaWorldArm(spec, TASK), 7))
+
+
+def test_reset_leaves_the_global_generator_alone(arm: MetaWorldArm) -> None:
+    np.random.seed(3)
+    expected = np.random.random()
+    np.random.seed(3)
+    arm.reset(11)
+    assert np.random.random() == expected
+
+
+def test_the_hand_arrives_at_its_target(arm: MetaWorldArm) -> None:
+    arm.reset(0)
+    target = arm.commanded + np.array([0.05, 0.10, 0.05, 0.0])
+    for step in np.linspace(arm.commanded, target, 6)[1:]:
+        arm.step(step)
+    for _ in range(10):
+        arm.step(target)
+    assert np.abs(arm.state[:3] - target[:3]).max() < 0.01
+    assert np.abs(arm.commanded - target).max() == 0
+
+
+def test_gripper_closes_and_opens(arm: MetaWorldArm) -> None:
+    arm.reset(0)
+    opened = arm.state[3]
+    for _ in range(10):
+        arm.step(np.append(arm.commanded[:3], 0.0))
+    closed = arm.state[3]
+    for _ in range(10):
+        arm.step(np.append(arm.commanded[:3], 1.0))
+    assert closed < opened - 0.2
+    assert arm.state[3] > closed + 0.2
+
+
+def test_expert_succeeds_and_random_motion_does_not(arm: MetaWorldArm) -> None:
+    outcomes = {
+        name: [
+            run_episode(arm, make_behaviour(name, arm.spec, TASK, np.random.default_rng(s)), "e", name, s, 30).success
+            for s in range(5)
+        ]
+        for name in ("expert", "random")
+    }
+    assert all(outcomes["expert"])
+    assert not all(outcomes["random"])
+
+
+def test_recorded_deltas_reproduce_the_targets(arm: MetaWorldArm) -> None:
+    behaviour = make_behaviour("noisy", arm.spec, TASK, np.random.default_rng(0))
+    episode = run_episode(arm, behaviour, "e", "noisy", 5, horizon=10)
+    targets = compose(episode.commanded[0], episode.deltas, arm.spec.action_kinds)
+    assert np.allclose(targets[:-1], episode.commanded[1:], atol=1e-5)
+
+
+def test_vector_environment_equals_one_arm(spec: RobotSpec, arm: MetaWorldArm, env: SimVectorEnv) -> None:
+    starts = [20, 21, 22]
+    deltas = np.random.default_rng(0).uniform(-0.03, 0.03, (3, 5, 4))
+    deltas[..., 3] = 1.0
+    begun = env.reset(starts)
+    ended = env.step(deltas)
+    for i, start in enumerate(starts):
+        arm.reset(start)
+        assert np.array_equal(arm.render(), begun.images[i])
+        for target in compose(arm.commanded, deltas[i], spec.action_kinds):
+            arm.step(target)
+        assert np.array_equal(arm.render(), ended.images[i])
+        assert np.allclose(arm.commanded, ended.commanded[i])
+    assert ended.info["ticks"].tolist() == [5, 5, 5]
+
+
+def test_vector_environment_guards_its_arms(spec: RobotSpec, env: SimVectorEnv) -> None:
+    begun = env.reset([20])
+    fast = np.zeros((1, 1, 4))
+    fast[0, 0, 0] = 1.2 * spec.max_step[0]
+    moved = env.step(fast).commanded[0] - begun.commanded[0]
+    assert moved[0] == pytest.approx(spec.max_step[0])
+
+
+def test_bad_requests_are_named(spec: RobotSpec, env: SimVectorEnv) -> None:
+    with pytest.raises(UnknownNameError, match="unknown task 'button-v3'; valid: .*button-press-topdown-v3"):
+        MetaWorldArm(spec, "button-v3")
+    with pytest.raises(UnknownNameError, match="unknown behaviour 'lazy'; valid: expert, noisy, random"):
+        make_behaviour("lazy", spec, TASK, np.random.default_rng(0))
+    with pytest.raises(ShapeError, match="N <= 4"):
+        env.reset(range(5))
+
+
+def test_a_dead_simulator_process_is_reported(spec: RobotSpec) -> None:
+    with SimVectorEnv(spec, TASK, workers=1, envs_per_worker=1) as env:
+        env.reset([0])
+        env._processes[0].kill()
+        with pytest.raises(ProphRLError, match="process 0 of task button-press-topdown-v3 died"):
+            env.step(np.zeros((1, 1, 4)))
+
+
+def test_collection_continues_where_it_stopped(spec: RobotSpec, tmp_path: Path) -> None:
+    plan = CollectionPlan(TASK, {"expert": range(2), "random": range(1)}, horizon=4)
+    assert collect_task(spec, plan, tmp_path) == 3
+    (tmp_path / f"{TASK}.expert.000001.npz").unlink()
+    assert collect_task(spec, plan, tmp_path) == 1
+    episodes = load_episodes(tmp_path)
+    assert sorted(episode.name for episode in episodes) == [
+        f"{TASK}.expert.000000", f"{TASK}.expert.000001", f"{TASK}.random.000000",
+    ]  # fmt: skip
+    assert {episode.source for episode in episodes} == {"expert", "random"}
