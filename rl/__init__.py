@@ -1,0 +1,1 @@
+"""Reinforcement learning of flow policies in imagination: FA-GRPO with FlowScale."""
