@@ -36,7 +36,7 @@ def compose(argv: Sequence[str], stage: str) -> DictConfig:
 
     Raises:
         UnknownNameError: an override names a group option or a setting that does not exist; lists the valid ones.
-        ProphRLError: an override is not of the form key=value, or its value does not fit.
+        ProphRLError: an override is not of the form key=value, its value does not fit, or a mandatory one is missing.
         SystemExit: after printing the configuration, when ``argv`` holds ``--help``.
     """
     wants_help = any(argument in ("-h", "--help") for argument in argv)
@@ -56,7 +56,14 @@ def compose(argv: Sequence[str], stage: str) -> DictConfig:
     if wants_help:
         print(_help(config, stage))
         raise SystemExit(0)
+    if missing := OmegaConf.missing_keys(config):
+        raise ProphRLError(f"{stage} needs a value for {', '.join(sorted(missing))}: give {min(missing)}=...")
     return config
+
+
+def resolved(argv: Sequence[str], stage: str) -> Any:
+    """Every setting of ``stage`` as plain data, for manifests."""
+    return OmegaConf.to_container(compose(argv, stage), resolve=True)
 
 
 def build(node: DictConfig, **extra: Any) -> Any:
@@ -117,7 +124,7 @@ def _check_keys(config: DictConfig, overrides: Sequence[Override]) -> None:
         node: Any = config
         parts = override.key_or_group.split(".")
         for depth, part in enumerate(parts):
-            if not isinstance(node, DictConfig) or part not in node:
+            if not isinstance(node, DictConfig) or part not in node.keys():  # noqa: SIM118 - `in` alone denies mandatory settings
                 where = ".".join(parts[:depth])
                 valid = [str(key) for key in node if key != "_target_"] if isinstance(node, DictConfig) else []
                 raise UnknownNameError(f"setting in {where}" if where else "setting", part, valid)

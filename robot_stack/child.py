@@ -54,7 +54,7 @@ def run_child(command: Sequence[str], log: Path, pid_file: Path, environment: Ma
             stderr=subprocess.STDOUT,
             env={**os.environ, **quiet, **(environment or {})},
             start_new_session=True,
-            preexec_fn=_die_with_parent,  # no other thread of ours runs now
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - no other thread of ours runs now
         )
         pid_file.write_text(f"{process.pid} {psutil.Process(process.pid).create_time()}", encoding="utf-8")
         memory = _MemorySampler(process.pid)
@@ -159,7 +159,7 @@ def _die_with_parent() -> None:
 
 @contextlib.contextmanager
 def _sigterm_as_interrupt() -> Iterator[None]:
-    def interrupt(signum: int, frame: FrameType | None) -> None:
+    def interrupt(_signum: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, interrupt)

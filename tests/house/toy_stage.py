@@ -1,4 +1,4 @@
-"""A stage of the loop that does nothing useful, slowly and resumably: reads files, counts to ten, writes their contents' length."""
+"""A stage of the loop that does nothing useful, slowly and resumably: reads files, counts to ten, writes what it read."""
 
 import json
 import os
