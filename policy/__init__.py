@@ -1,0 +1,1 @@
+"""Flow-matching policies: networks, training, sampling, export, and the torch-free runtime."""
