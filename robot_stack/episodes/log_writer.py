@@ -1,8 +1,8 @@
 """One MCAP file per episode, in rosbag2's profile, that survives a crash but for its last moments.
 
 While it is written a log is called ``<name>.mcap.active``; only a finished one is called ``<name>.mcap``. So what exists is
-what is counted, and no counter can run ahead. Every ``LogSettings.flush_s`` the chunk in progress goes to the kernel (safe from a
-killed process) and to the disk (safe from an e-stop that cuts the power).
+what is counted, and no counter can run ahead. Every ``LogSettings.flush_s`` the chunk in progress goes to the kernel (safe
+from a killed process) and to the disk (safe from an e-stop that cuts the power).
 """
 
 import contextlib
@@ -67,7 +67,7 @@ class EpisodeLogWriter:
         if free < self._settings.min_free_bytes:
             raise DiskFullError(self._folder, free, self._settings.min_free_bytes)
         self.path = self._claim(meta.name)
-        self._file = _DirectFile(self.path)
+        self._file = DirectFile(self.path)
         self._mcap = Writer(self._file, chunk_size=self._settings.chunk_bytes, compression=CompressionType.LZ4)
         self._channels: dict[str, int] = {}
         self._schemas: dict[str, int] = {}
@@ -194,7 +194,7 @@ class EpisodeLogWriter:
                 self._file.sync()
 
 
-class _DirectFile:
+class DirectFile:
     """An unbuffered, locked file: what the MCAP writer wrote is in the kernel, and nothing is left to a finaliser.
 
     The lock tells a log in flight from one that was cut; the kernel drops it when the process dies.
@@ -220,6 +220,7 @@ class _DirectFile:
         """Nothing is held back."""
 
     def sync(self) -> None:
+        """Wait until it is on the disk."""
         os.fsync(self._descriptor)
 
     def close(self) -> None:
