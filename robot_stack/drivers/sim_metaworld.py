@@ -103,6 +103,12 @@ class MetaWorldArm:
         return self._renderer.render(self._env.data)
 
     @property
+    def focal_px(self) -> float:
+        """Focal length of the camera, an ideal pinhole [px]."""
+        field_of_view = np.radians(self._env.model.vis.global_.fovy)
+        return float(self.spec.cameras[0].height / 2 / np.tan(field_of_view / 2))
+
+    @property
     def state(self) -> FloatArray:
         """Measured tool position [m] and gripper opening, as ``RobotSpec.state_names``."""
         return np.array(self._observation[:4])

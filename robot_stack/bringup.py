@@ -1,0 +1,139 @@
+"""Which processes a robot needs, as data: used by ``launch/``, by ``prophrl up`` and by the episode runner. Imports no ROS."""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from robot_stack.core.errors import ProphRLError, UnknownNameError
+from robot_stack.core.robot_spec import RobotSpec
+from robot_stack.paths import config_dir, robot_file
+
+SEGMENT_BYTES = 32 << 20  # of shared memory for each process, as in config/dds/fastdds.xml
+PROCESSES = 8  # robot, executor, source, recorder, operator, and a few tools to look on
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What to bring up.
+
+    Attributes:
+        robot: name of the robot file, or a path to one.
+        source: who moves the arm: "policy", "behaviour" (scripted, simulated robots only) or "keyboard".
+        policy: for source "policy": "onnx:<folder>".
+        behaviour, noise: for source "behaviour", see ``drivers.behaviours``.
+        task: of a simulated robot.
+        lock_step: simulated robots: time advances with the commands, as fast as the machine can.
+        horizon: ticks of an episode in lock-step; 0: no end.
+        stop_at_success: end an episode in lock-step at its first success.
+        record: start the recorder, too.
+        folder: where it writes.
+    """
+
+    robot: str = "sim_metaworld"
+    source: str = "policy"
+    policy: str = ""
+    behaviour: str = "expert"
+    noise: float = 1.0
+    task: str = "button-press-topdown-v3"
+    lock_step: bool = False
+    horizon: int = 0
+    stop_at_success: bool = False
+    record: bool = False
+    folder: str = "episodes"
+
+
+@dataclass(frozen=True)
+class NodeProcess:
+    """One process with one node.
+
+    Attributes:
+        name: of the node.
+        module: its module, run with ``python -m``; its last part is the name of the executable for ``ros2 run``.
+        parameters: on top of ``config/ros/<name>.yaml``.
+        terminal: whether it reads the terminal.
+        lifecycle: whether it has to be configured and activated.
+    """
+
+    name: str
+    module: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    terminal: bool = False
+    lifecycle: bool = False
+
+    @property
+    def executable(self) -> str:
+        return self.module.rsplit(".", maxsplit=1)[-1]
+
+    @property
+    def parameter_file(self) -> Path:
+        return config_dir() / "ros" / f"{self.name}.yaml"
+
+    def command(self) -> list[str]:
+        """Argument list that starts it without launch."""
+        given = [f"{name}:={json.dumps(value)}" for name, value in self.parameters.items()]
+        arguments = [part for item in given for part in ("-p", item)]
+        return [sys.executable, "-m", self.module, "--ros-args", "--params-file", str(self.parameter_file), *arguments]
+
+
+def sim_metaworld(setup: Setup) -> NodeProcess:
+    """Driver of the embedded robot."""
+    episode = {"task": setup.task, "horizon": setup.horizon, "stop_at_success": setup.stop_at_success}
+    parameters = {"robot": setup.robot, "lock_step": setup.lock_step, **episode}
+    return NodeProcess("sim_robot", "robot_stack.ros.sim_robot_node", parameters)
+
+
+DRIVERS: Mapping[str, Callable[[Setup], NodeProcess]] = {"sim_metaworld": sim_metaworld}
+SOURCES = ("policy", "behaviour", "keyboard")
+
+
+def processes(setup: Setup) -> tuple[NodeProcess, ...]:
+    """The processes for ``setup``: the robot first, then the executor, the source, the recorder.
+
+    Raises:
+        UnknownNameError: no such robot or source.
+        ProphRLError: the setup contradicts itself.
+    """
+    name = RobotSpec.load(robot_file(setup.robot)).name
+    if name not in DRIVERS:
+        raise UnknownNameError("robot with a driver", name, DRIVERS)
+    if setup.source not in SOURCES:
+        raise UnknownNameError("source of actions", setup.source, SOURCES)
+    if setup.source == "policy" and not setup.policy:
+        raise ProphRLError("source 'policy' needs a policy: give the folder of an exported one")
+    if setup.source == "keyboard" and setup.lock_step:
+        raise ProphRLError("a keyboard needs real time: it cannot drive in lock-step")
+    shared = {"robot": setup.robot, "lock_step": setup.lock_step, "use_sim_time": setup.lock_step}
+    followed = {"source": "policy" if setup.source == "policy" else "teleop"}
+    executor = NodeProcess("executor", "robot_stack.ros.executor_node", {**shared, **followed})
+    recorder = NodeProcess("recorder", "robot_stack.ros.recorder_node", {**shared, "folder": setup.folder, "task": setup.task})
+    return (DRIVERS[name](setup), executor, _source(setup, shared), *([recorder] if setup.record else []))
+
+
+def _source(setup: Setup, shared: Mapping[str, Any]) -> NodeProcess:
+    if setup.source == "policy":
+        module, parameters = "robot_stack.ros.policy_node", {**shared, "policy": setup.policy}
+        return NodeProcess("policy", module, parameters, lifecycle=True)
+    keyboard = setup.source == "keyboard"
+    parameters = {**shared, "device": setup.source, "task": setup.task}
+    if not keyboard:
+        parameters |= {"behaviour": setup.behaviour, "noise": float(setup.noise)}
+    return NodeProcess("teleop", "robot_stack.ros.teleop_node", parameters, terminal=keyboard, lifecycle=True)
+
+
+def environment(domain: int) -> dict[str, str]:
+    """Environment variables of every process of one robot: this machine only, a domain of its own, enough shared memory."""
+    settings = {
+        "ROS_DOMAIN_ID": str(domain),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "RMW_IMPLEMENTATION": "rmw_fastrtps_cpp",
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),  # processes share the cores already
+    }
+    shared_memory = Path("/dev/shm")
+    if shared_memory.is_dir() and shutil.disk_usage(shared_memory).free > PROCESSES * SEGMENT_BYTES:
+        settings["FASTDDS_DEFAULT_PROFILES_FILE"] = str(config_dir() / "dds" / "fastdds.xml")
+    return settings

@@ -1,0 +1,195 @@
+"""Messages to numpy and back. Malformed messages raise ``BadMessageError``; nodes drop them (see ``node.Complaints``).
+
+A robot without rotation actions keeps its tool pointing down: its poses carry that one orientation.
+"""
+
+import struct
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from builtin_interfaces.msg import Duration, Time
+from geometry_msgs.msg import PoseStamped
+from scipy.spatial.transform import Rotation
+from sensor_msgs.msg import CameraInfo, Image, JointState
+from std_msgs.msg import Float64MultiArray, Header, MultiArrayDimension
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from robot_stack.core.errors import ProphRLError
+from robot_stack.core.robot_spec import ActionKind, RobotSpec
+from robot_stack.core.types import ActionChunk, FloatArray, ImageArray
+
+SECOND_NS = 1_000_000_000
+TOOL_DOWN = (1.0, 0.0, 0.0, 0.0)  # quaternion x, y, z, w: half a turn about the base's x axis
+
+
+class BadMessageError(ProphRLError):
+    """A message that does not say what its topic promises.
+
+    Args:
+        topic: where it came from.
+        problem: what is wrong with it and what was expected.
+    """
+
+    def __init__(self, topic: str, problem: str) -> None:
+        super().__init__(f"message on {topic}: {problem}")
+
+
+def to_ns(stamp: Time | Duration) -> int:
+    return int(stamp.sec) * SECOND_NS + int(stamp.nanosec)
+
+
+def to_stamp(stamp_ns: int) -> Time:
+    return Time(sec=stamp_ns // SECOND_NS, nanosec=stamp_ns % SECOND_NS)
+
+
+def header(stamp_ns: int, frame: str = "") -> Header:
+    return Header(stamp=to_stamp(stamp_ns), frame_id=frame)
+
+
+def stamp_of_cdr(cdr: bytes) -> int:
+    """Stamp [ns] of a serialised message that begins with a header (or with a stamp), without reading the rest."""
+    order = "<" if cdr[1] & 1 else ">"  # representation identifier of the encapsulation header
+    sec, nanosec = struct.unpack_from(f"{order}iI", cdr, 4)
+    return int(sec) * SECOND_NS + int(nanosec)
+
+
+def image_message(image: ImageArray, stamp_ns: int, frame: str) -> Image:
+    """An RGB image [H, W, 3] as a message; ``bytes``, because assigning an array copies it number by number."""
+    height, width, _ = image.shape
+    message = Image(header=header(stamp_ns, frame), height=height, width=width, encoding="rgb8", step=3 * width)
+    message.data = image.tobytes()
+    return message
+
+
+def image_array(message: Image, topic: str) -> ImageArray:
+    """The RGB image [H, W, 3] of a message."""
+    if message.encoding not in ("rgb8", "bgr8"):
+        raise BadMessageError(topic, f"encoding {message.encoding!r}, expected rgb8 or bgr8")
+    wanted = message.height * message.step
+    if message.step < 3 * message.width or len(message.data) != wanted:
+        raise BadMessageError(topic, f"{len(message.data)} bytes for {message.height} rows of {message.step} bytes")
+    rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)[:, : 3 * message.width]
+    image = rows.reshape(message.height, message.width, 3)
+    return image[..., ::-1].copy() if message.encoding == "bgr8" else image.copy()
+
+
+def camera_info_message(width: int, height: int, focal_px: float, stamp_ns: int, frame: str) -> CameraInfo:
+    """An ideal pinhole camera with its principal point in the middle."""
+    cx, cy = (width - 1) / 2, (height - 1) / 2
+    return CameraInfo(
+        header=header(stamp_ns, frame),
+        width=width,
+        height=height,
+        distortion_model="plumb_bob",
+        d=[0.0] * 5,
+        k=[focal_px, 0.0, cx, 0.0, focal_px, cy, 0.0, 0.0, 1.0],
+        r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
+        p=[focal_px, 0.0, cx, 0.0, 0.0, focal_px, cy, 0.0, 0.0, 0.0, 1.0, 0.0],
+    )
+
+
+def joint_message(names: Sequence[str], positions: FloatArray, velocities: FloatArray, stamp_ns: int) -> JointState:
+    return JointState(
+        header=header(stamp_ns), name=list(names), position=positions.tolist(), velocity=velocities.tolist()
+    )
+
+
+def joint_values(message: JointState, topic: str) -> Mapping[str, float]:
+    """Positions by joint name."""
+    if len(message.name) != len(message.position):
+        raise BadMessageError(topic, f"{len(message.name)} names but {len(message.position)} positions")
+    values = dict(zip(message.name, message.position, strict=True))
+    if not np.isfinite(list(values.values())).all():
+        raise BadMessageError(topic, "NaN or Inf")
+    return values
+
+
+def pose_message(position: FloatArray, rotation_vector: FloatArray | None, stamp_ns: int, frame: str) -> PoseStamped:
+    message = PoseStamped(header=header(stamp_ns, frame))
+    place, turn = message.pose.position, message.pose.orientation
+    place.x, place.y, place.z = map(float, position)
+    quaternion = TOOL_DOWN if rotation_vector is None else Rotation.from_rotvec(rotation_vector).as_quat()
+    turn.x, turn.y, turn.z, turn.w = map(float, quaternion)
+    return message
+
+
+def pose_values(message: PoseStamped, topic: str) -> FloatArray:
+    """Position [m] and rotation vector [rad], [6]."""
+    place, turn = message.pose.position, message.pose.orientation
+    values = np.array([place.x, place.y, place.z, turn.x, turn.y, turn.z, turn.w])
+    if not np.isfinite(values).all() or np.linalg.norm(values[3:]) < 0.5:
+        raise BadMessageError(topic, f"not a pose: {values.tolist()}")
+    return np.append(values[:3], Rotation.from_quat(values[3:]).as_rotvec())
+
+
+def command_messages(target: FloatArray, spec: RobotSpec, stamp_ns: int) -> tuple[PoseStamped, JointTrajectory]:
+    """The arm's pose and the gripper's opening for one target [A]."""
+    kinds = np.array(spec.action_kinds)
+    rotation = target[kinds == ActionKind.ROTATION]
+    pose = pose_message(target[kinds == ActionKind.POSITION], rotation if len(rotation) else None, stamp_ns, spec.base_frame)
+    grippers = kinds == ActionKind.GRIPPER
+    names = [name for name, is_gripper in zip(spec.action_names, grippers, strict=True) if is_gripper]
+    return pose, trajectory_message(target[grippers][None], names, stamp_ns, spec.period_ns, first_ns=spec.period_ns)
+
+
+def command_target(pose: PoseStamped, gripper: JointTrajectory, spec: RobotSpec) -> FloatArray:
+    """Inverse of ``command_messages``."""
+    kinds = np.array(spec.action_kinds)
+    values = pose_values(pose, "target_pose")
+    target = np.zeros(len(spec.actions))
+    target[kinds == ActionKind.POSITION] = values[:3]
+    if (kinds == ActionKind.ROTATION).any():
+        target[kinds == ActionKind.ROTATION] = values[3:]
+    target[kinds == ActionKind.GRIPPER] = gripper.points[0].positions
+    return target
+
+
+def trajectory_message(
+    targets: FloatArray, names: Sequence[str], stamp_ns: int, period_ns: int, first_ns: int = 0
+) -> JointTrajectory:
+    """Absolute targets [H, A], the first due ``first_ns`` after the stamp and then one every period."""
+    message = JointTrajectory(header=header(stamp_ns), joint_names=list(names))
+    for i, target in enumerate(targets):
+        due = first_ns + i * period_ns
+        after = Duration(sec=due // SECOND_NS, nanosec=due % SECOND_NS)
+        message.points.append(JointTrajectoryPoint(positions=target.tolist(), time_from_start=after))
+    return message
+
+
+def trajectory_targets(message: JointTrajectory, spec: RobotSpec, topic: str) -> FloatArray:
+    """The targets [H, A] of a trajectory; their content (NaN, limits) is the guard's business."""
+    if tuple(message.joint_names) != spec.action_names:
+        raise BadMessageError(topic, f"actions {list(message.joint_names)}, expected {list(spec.action_names)}")
+    if not message.points or any(len(point.positions) != len(spec.actions) for point in message.points):
+        raise BadMessageError(topic, f"expected at least one point, each of {len(spec.actions)} positions")
+    return np.array([point.positions for point in message.points])
+
+
+def chunk_message(chunk: ActionChunk, spec: RobotSpec) -> JointTrajectory:
+    return trajectory_message(chunk.targets, spec.action_names, chunk.stamp_ns, chunk.period_ns, first_ns=chunk.period_ns)
+
+
+def chunk_of(message: JointTrajectory, spec: RobotSpec, topic: str, source: str) -> ActionChunk:
+    """The chunk in a message whose points are due at the ticks after its stamp."""
+    targets = trajectory_targets(message, spec, topic)
+    due = [to_ns(point.time_from_start) for point in message.points]
+    wanted = [(i + 1) * spec.period_ns for i in range(len(due))]
+    if any(abs(a - b) > 1_000 for a, b in zip(due, wanted, strict=True)):
+        raise BadMessageError(topic, f"points due after {due} ns, expected one every {spec.period_ns} ns")
+    return ActionChunk(to_ns(message.header.stamp), spec.period_ns, targets, source)
+
+
+def stamped_numbers(values: FloatArray, stamp_ns: int) -> Float64MultiArray:
+    """Numbers whose stamp stands in the label of their dimension, as the message type has no header."""
+    message = Float64MultiArray(data=values.tolist())
+    message.layout.dim = [MultiArrayDimension(label=f"stamp_ns {stamp_ns}", size=len(values), stride=len(values))]
+    return message
+
+
+def stamp_of_numbers(message: Float64MultiArray, topic: str) -> int:
+    """The stamp [ns] that ``stamped_numbers`` wrote."""
+    label = message.layout.dim[0].label if message.layout.dim else ""
+    word, _, stamp = label.partition(" ")
+    if word != "stamp_ns" or not stamp.isdigit():
+        raise BadMessageError(topic, f"the label of its dimension is {label!r}, expected 'stamp_ns <number>'")
+    return int(stamp)

@@ -1,0 +1,378 @@
+"""The executor: the only publisher of arm commands, in a process of its own, free of models.
+
+It keeps the chunk buffer and the guard (``core.control_loop``). Policy and teleop only ever talk to it. Each tick it publishes
+``committed_actions``: point 0 is the target in force, further points are what will be sent in any case. A source answers with
+a chunk (or a single target). In lock-step a tick waits for that answer; in real time it holds until one comes.
+
+It handles SIGINT and SIGTERM itself, because rclpy's handlers close the context before a last command can be sent.
+"""
+
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from geometry_msgs.msg import PoseStamped
+from rclpy.clock import Clock as RosClock
+from rclpy.clock import ClockType
+from rclpy.duration import Duration
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+from rclpy.task import Future
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Bool, Header
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from robot_stack.core.control_loop import ControlLoop, Tick
+from robot_stack.core.errors import UnknownNameError
+from robot_stack.core.robot_spec import RobotSpec
+from robot_stack.core.safety import GuardReason, StreamAge
+from robot_stack.core.stream_buffer import RobotStreams, StreamBuffer
+from robot_stack.core.types import FloatArray
+from robot_stack.paths import robot_file
+from robot_stack.ros import convert, topics
+from robot_stack.ros.node import Complaints, declare_parameters, guarded_main
+
+SOURCES = ("policy", "teleop")
+FLUSH_S = 0.5  # longest wait for the receipt of the last command
+
+
+@dataclass(frozen=True)
+class ExecutorSettings:
+    """Parameters of the node.
+
+    Attributes:
+        robot: name of the robot file, or a path to one.
+        source: whom the arm follows: "policy" (chunks) or "teleop" (single targets).
+        lock_step: tick on ``/clock`` and wait for the source; else tick on a wall timer.
+        target_in_force: the arm's driver tells the target its controller follows; motion starts from it. Else from the measured pose.
+        answer_timeout_s: longest wait for a chunk in lock-step, wall time [s].
+        heartbeat_timeout_s: longest silence of a policy in real time [s].
+        teleop_timeout_s: age at which a single target has expired in real time [s].
+        sensor_reliability, sensor_depth: quality of service of the observation streams.
+    """
+
+    robot: str = "sim_metaworld"
+    source: str = "policy"
+    lock_step: bool = True
+    target_in_force: bool = True
+    answer_timeout_s: float = 30.0
+    heartbeat_timeout_s: float = 0.2
+    teleop_timeout_s: float = 0.2
+    sensor_reliability: str = "reliable"
+    sensor_depth: int = 100
+
+
+class TargetPoseArm:
+    """``core.ports.Robot`` for arms that follow a tool pose: publishes it, and the gripper's opening."""
+
+    def __init__(self, node: Node, spec: RobotSpec, in_force: Callable[[], FloatArray | None]) -> None:
+        self._spec = spec
+        self._in_force = in_force
+        self._pose_out = node.create_publisher(PoseStamped, topics.TARGET_POSE, topics.COMMANDS)
+        self._gripper_out = node.create_publisher(JointTrajectory, topics.GRIPPER, topics.COMMANDS)
+        self._sent_out = node.create_publisher(JointTrajectory, topics.SENT_ACTION, topics.COMMANDS)
+
+    def send(self, target: FloatArray, stamp_ns: int) -> None:
+        spec = self._spec
+        pose, gripper = convert.command_messages(target, spec, stamp_ns)
+        sent = convert.trajectory_message(target[None], spec.action_names, stamp_ns, spec.period_ns, first_ns=spec.period_ns)
+        self._sent_out.publish(sent)
+        self._gripper_out.publish(gripper)
+        self._pose_out.publish(pose)
+
+    def halt(self, stamp_ns: int) -> None:
+        """Hold the target in force: a position-controlled arm stops there."""
+        target = self._in_force()
+        if target is not None:
+            self.send(target, stamp_ns)
+
+    def flush(self) -> None:
+        """Wait until the last command has arrived."""
+        self._pose_out.wait_for_all_acked(Duration(seconds=FLUSH_S))
+
+
+class ExecutorNode(Node):
+    """See the module."""
+
+    def __init__(self) -> None:
+        super().__init__("executor")
+        self._settings = declare_parameters(self, ExecutorSettings)
+        if self._settings.source not in SOURCES:
+            raise UnknownNameError("source of actions", self._settings.source, SOURCES)
+        self._spec = RobotSpec.load(robot_file(self._settings.robot))
+        self._lock_step = self._settings.lock_step
+        self._streams = RobotStreams(self._spec, self._lock_step)
+        self._reported: StreamBuffer[FloatArray] = StreamBuffer(topics.TARGET_IN_FORCE)
+        self._heartbeat: tuple[int, int] | None = None  # stamp, receipt [ns]
+        self._arm = TargetPoseArm(self, self._spec, lambda: self._loop.in_force)
+        self._loop = ControlLoop(self._spec, self._arm, self._ages, self._lock_step)
+        self._complaints = Complaints(self.get_logger())
+        self._active = False
+        self._clock_ns = 0
+        self._ticked_ns = 0  # the last tick that was begun
+        self._awaits_ns: int | None = None  # the tick that waits for a chunk
+        self._waits_since_ns = 0
+        self._ticks: Counter[str] = Counter()
+
+        self._committed_out = self.create_publisher(JointTrajectory, topics.COMMITTED_ACTIONS, topics.COMMANDS)
+        self._diagnostics_out = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, topics.COMMANDS)
+        self._subscribe()
+        for name, callback in {
+            "activate": self._on_activate,
+            "deactivate": self._on_deactivate,
+            "reset_e_stop": self._on_reset_e_stop,
+        }.items():
+            self.create_service(Trigger, f"~/{name}", callback)
+        steady = RosClock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(1.0, self._on_second, clock=steady)
+        if not self._lock_step:
+            self.create_timer(self._spec.period_ns / convert.SECOND_NS, self._on_timer, clock=steady)
+
+    def _subscribe(self) -> None:
+        settings = self._settings
+        sensor = topics.sensor_qos(settings.sensor_reliability, settings.sensor_depth)
+        for name in self._spec.camera_names:  # only when they were taken matters here, so the pixels are not unpacked
+            topic = topics.image_raw(name)
+            self.create_subscription(Image, topic, lambda cdr, name=name: self._on_image(name, cdr), sensor, raw=True)
+        self.create_subscription(JointState, topics.JOINT_STATES, self._on_joints, sensor)
+        self.create_subscription(PoseStamped, topics.EE_POSE, self._on_pose, sensor)
+        if settings.target_in_force:
+            self.create_subscription(JointTrajectory, topics.TARGET_IN_FORCE, self._on_target_in_force, sensor)
+        if settings.source == "policy":
+            self.create_subscription(JointTrajectory, topics.ACTION_CHUNK, self._on_chunk, topics.COMMANDS)
+            self.create_subscription(Header, topics.HEARTBEAT, self._on_heartbeat, topics.COMMANDS)
+        else:
+            self.create_subscription(JointTrajectory, topics.TELEOP_ACTION, self._on_chunk, topics.COMMANDS)
+        self.create_subscription(Bool, topics.E_STOP, self._on_e_stop, topics.COMMANDS)
+        if self._lock_step:
+            self.create_subscription(Clock, topics.CLOCK, self._on_clock, topics.COMMANDS)
+
+    # Inputs
+
+    def _on_image(self, name: str, cdr: bytes) -> None:
+        self._streams.cameras[name].push(convert.stamp_of_cdr(cdr), time.monotonic_ns(), None)
+        self._try_tick()
+
+    def _on_joints(self, message: JointState) -> None:
+        with self._complaints.about(topics.JOINT_STATES):
+            values = convert.joint_values(message, topics.JOINT_STATES)
+            self._streams.joints.push(convert.to_ns(message.header.stamp), time.monotonic_ns(), values)
+        self._try_tick()
+
+    def _on_pose(self, message: PoseStamped) -> None:
+        with self._complaints.about(topics.EE_POSE):
+            values = convert.pose_values(message, topics.EE_POSE)
+            self._streams.pose.push(convert.to_ns(message.header.stamp), time.monotonic_ns(), values)
+        self._try_tick()
+
+    def _on_target_in_force(self, message: JointTrajectory) -> None:
+        with self._complaints.about(topics.TARGET_IN_FORCE):
+            target = convert.trajectory_targets(message, self._spec, topics.TARGET_IN_FORCE)[0]
+            self._reported.push(convert.to_ns(message.header.stamp), time.monotonic_ns(), target)
+        self._try_tick()
+
+    def _on_heartbeat(self, message: Header) -> None:
+        self._heartbeat = (convert.to_ns(message.stamp), time.monotonic_ns())
+
+    def _on_clock(self, message: Clock) -> None:
+        self._clock_ns = convert.to_ns(message.clock)
+        self._try_tick()
+
+    def _on_chunk(self, message: JointTrajectory) -> None:
+        if not self._active or self._loop.guard.e_stopped:
+            return
+        teleop = self._settings.source == "teleop"
+        topic = topics.TELEOP_ACTION if teleop else topics.ACTION_CHUNK
+        with self._complaints.about(topic):
+            chunk = convert.chunk_of(message, self._spec, topic, self._settings.source)
+            if self._lock_step and chunk.stamp_ns != self._awaits_ns:
+                raise convert.BadMessageError(topic, f"answers tick {chunk.stamp_ns}, awaited is {self._awaits_ns}")
+            put = self._loop.buffer.replace if teleop else self._loop.buffer.push
+            put(chunk, time.monotonic_ns())
+        if self._awaits_ns is not None and len(self._loop.buffer):
+            self._finish_tick(self._awaits_ns)
+
+    def _on_e_stop(self, message: Bool) -> None:
+        if not message.data or self._loop.guard.e_stopped:
+            return
+        self._loop.guard.e_stop()
+        if self._active:
+            self._finish_tick(self._now_ns() if self._awaits_ns is None else self._awaits_ns)
+        self._active = False
+        self.get_logger().error("e-stop: holding. Release it with ~/reset_e_stop, then ~/activate")
+
+    # Ticks
+
+    def _try_tick(self) -> None:
+        """In lock-step a tick begins when its time and all of its observations are here."""
+        now_ns = self._clock_ns
+        if not self._lock_step or not self._active or now_ns <= self._ticked_ns or not self._streams.complete(now_ns):
+            return
+        if self._settings.target_in_force and not self._reported.reaches(now_ns):
+            return
+        self._ticked_ns = now_ns
+        if self._loop.in_force is None and not self._start(now_ns):
+            return
+        self._publish_committed(now_ns)
+        if len(self._loop.buffer):
+            self._finish_tick(now_ns)
+        else:
+            self._awaits_ns = now_ns
+            self._waits_since_ns = time.monotonic_ns()
+
+    def _on_timer(self) -> None:
+        if not self._active:
+            return
+        now_ns = self._now_ns()
+        if self._loop.in_force is None and not self._start(now_ns):
+            return
+        self._publish_committed(now_ns)
+        self._finish_tick(now_ns)
+
+    def _start(self, now_ns: int) -> bool:
+        """Take the reference from the arm; False while it has not said where it is."""
+        if self._settings.target_in_force:
+            reported = self._reported.until(now_ns)
+            reference = None if reported is None else reported.value
+        else:
+            reference = self._streams.state(now_ns)
+        if reference is not None:
+            self._loop.start(reference)
+        return reference is not None
+
+    def _publish_committed(self, now_ns: int) -> None:
+        committed = self._loop.committed
+        names, period_ns = self._spec.action_names, self._spec.period_ns
+        self._committed_out.publish(convert.trajectory_message(committed, names, now_ns, period_ns))
+
+    def _finish_tick(self, now_ns: int) -> None:
+        self._awaits_ns = None
+        if self._loop.in_force is None:
+            return
+        tick = self._loop.tick(now_ns, time.monotonic_ns())
+        self._ticks["starved" if tick.starved else "moved"] += 1
+        self._tell(tick)
+
+    def _tell(self, tick: Tick) -> None:
+        for reason in tick.onsets:
+            streams = ", ".join(age.name for age in tick.expired if age.reason is reason)
+            self.get_logger().warning(f"guard: {reason}{f' ({streams})' if streams else ''} at {tick.stamp_ns} ns")
+
+    def _ages(self) -> tuple[StreamAge, ...]:
+        ages = self._streams.ages()
+        if self._lock_step or not len(self._loop.buffer):
+            return ages
+        if self._settings.source == "teleop":
+            buffer, limit_ns = self._loop.buffer, round(self._settings.teleop_timeout_s * convert.SECOND_NS)
+            stamp_ns, received_ns = buffer.stamp_ns, buffer.received_ns
+        else:
+            limit_ns = round(self._settings.heartbeat_timeout_s * convert.SECOND_NS)
+            stamp_ns, received_ns = self._heartbeat or (None, None)
+        return (*ages, StreamAge(self._settings.source, stamp_ns, received_ns, limit_ns, GuardReason.SOURCE_SILENT))
+
+    def _now_ns(self) -> int:
+        return self._clock_ns if self._lock_step else int(self.get_clock().now().nanoseconds)
+
+    # Services
+
+    def _on_activate(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        problem = ""
+        if self._loop.guard.e_stopped:
+            problem = "the e-stop is latched; release it with ~/reset_e_stop first"
+        elif self.count_publishers(topics.TARGET_POSE) > 1:
+            problem = f"another node publishes {topics.TARGET_POSE}; only one executor may command the arm: stop the other one"
+        if not problem:
+            self._loop.in_force = None  # where the arm is now is asked anew
+            self._loop.buffer.clear()
+            self._awaits_ns = None
+            self._active = True
+            self._try_tick()
+        response.success, response.message = not problem, problem or "active"
+        return response
+
+    def _on_deactivate(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self.stop()
+        response.success, response.message = True, "inactive"
+        return response
+
+    def _on_reset_e_stop(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._loop.guard.reset_e_stop()
+        response.success, response.message = True, "released; inactive until ~/activate"
+        return response
+
+    def stop(self) -> None:
+        """Listen to the source no more, then hold: the last command. In lock-step there is one only where a tick waits for it."""
+        was_active, self._active = self._active, False
+        if was_active and (not self._lock_step or self._awaits_ns is not None):
+            self._loop.halt(self._now_ns())
+        self._awaits_ns = None
+        self._loop.buffer.clear()
+
+    def flush(self) -> None:
+        """Wait until what was sent has arrived."""
+        self._arm.flush()
+
+    # For people
+
+    def _on_second(self) -> None:
+        waited_s = (time.monotonic_ns() - self._waits_since_ns) / convert.SECOND_NS
+        if self._active and self._awaits_ns is not None and waited_s > self._settings.answer_timeout_s:
+            self.get_logger().error(f"no answer for tick {self._awaits_ns} within {waited_s:.0f} s from {self._source_name()}; inactive")
+            self._awaits_ns = None
+            self._active = False
+        guard = self._loop.guard
+        status = DiagnosticStatus(name="executor: guard", hardware_id=self._spec.name)
+        status.level = DiagnosticStatus.ERROR if guard.e_stopped else DiagnosticStatus.OK
+        status.message = "e-stop" if guard.e_stopped else "active" if self._active else "inactive"
+        counts = {**self._ticks, **{reason.value: count for reason, count in guard.counts.items()}}
+        status.values = [KeyValue(key=key, value=str(count)) for key, count in counts.items()]
+        stamp = convert.header(self.get_clock().now().nanoseconds)
+        self._diagnostics_out.publish(DiagnosticArray(header=stamp, status=[status]))
+
+    def _source_name(self) -> str:
+        topic = topics.TELEOP_ACTION if self._settings.source == "teleop" else topics.ACTION_CHUNK
+        nodes = [info.node_name for info in self.get_publishers_info_by_topic(topic)]
+        return f"{', '.join(nodes) or 'nobody'} on {topic}"
+
+
+def _run() -> None:
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    node = ExecutorNode()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    stopping = Future()
+
+    def spin() -> None:
+        executor.spin_until_future_complete(stopping)
+        node.stop()
+        node.flush()
+
+    # The main thread only waits: Python runs signal handlers there, and a thread inside a wait of the middleware would run them late.
+    spinner = threading.Thread(target=spin, name="spin")
+    asked = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: asked.set())
+    spinner.start()
+    asked.wait()
+    stopping.set_result(None)
+    spinner.join()
+    node.destroy_node()
+    rclpy.try_shutdown()
+
+
+def main(_: Any = None) -> int:
+    return guarded_main(_run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,278 @@
+"""A policy as a lifecycle node: configure loads and warms up, activate begins an episode, deactivate falls silent.
+
+It infers when the executor asks: ``committed_actions`` without further points. The reference of the policy's deltas is point 0 of
+the request that was in force at the observation. Inference runs in a worker thread, never in a callback; the heartbeat comes
+from that worker, so that a policy that hangs is silent.
+"""
+
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rclpy
+from geometry_msgs.msg import PoseStamped
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Header, String
+from trajectory_msgs.msg import JointTrajectory
+
+from robot_stack.core.errors import ProphRLError, UnknownNameError
+from robot_stack.core.ports import Policy
+from robot_stack.core.robot_spec import RobotSpec
+from robot_stack.core.stream_buffer import RobotStreams, StreamBuffer
+from robot_stack.core.types import ActionChunk, FloatArray, Observation
+from robot_stack.paths import robot_file
+from robot_stack.ros import convert, topics
+from robot_stack.ros.node import Complaints, declare_parameters, run_node
+
+
+@dataclass(frozen=True)
+class PolicySettings:
+    """Parameters of the node.
+
+    Attributes:
+        robot: name of the robot file, or a path to one.
+        policy: "onnx:<folder of an exported policy>".
+        seed: of the noise of the next episode; read on activation.
+        lock_step: answer with the observation of exactly the tick that asks.
+        heartbeat_s: longest time between two heartbeats of an idle worker [s].
+        sensor_reliability, sensor_depth: quality of service of the observation streams.
+    """
+
+    robot: str = "sim_metaworld"
+    policy: str = ""
+    seed: int = 0
+    lock_step: bool = True
+    heartbeat_s: float = 0.05
+    sensor_reliability: str = "reliable"
+    sensor_depth: int = 100
+
+
+def load_policy(address: str, spec: RobotSpec) -> Policy:
+    """The policy that ``address`` ("<kind>:<place>") names.
+
+    Raises:
+        UnknownNameError: no such kind.
+    """
+    kind, _, place = address.partition(":")
+    if kind != "onnx":
+        raise UnknownNameError("kind of policy", kind, ["onnx"])
+    from policy.onnx_policy import OnnxPolicy
+
+    return OnnxPolicy(Path(place), spec)
+
+
+class InferenceWorker(threading.Thread):
+    """Infers what it is given, one observation at a time.
+
+    Args:
+        policy: whose ``infer`` is called.
+        answer: called with each chunk.
+        beat: called whenever the worker shows that it is alive.
+        fail: called once, with the error that ended the worker.
+        heartbeat_s: longest time between two beats while idle [s].
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        answer: Callable[[ActionChunk], None],
+        beat: Callable[[], None],
+        fail: Callable[[BaseException], None],
+        heartbeat_s: float,
+    ) -> None:
+        super().__init__(name="inference", daemon=True)
+        self._policy, self._answer, self._beat, self._fail = policy, answer, beat, fail
+        self._heartbeat_s = heartbeat_s
+        self._jobs: queue.SimpleQueue[Observation | None] = queue.SimpleQueue()
+        self._busy = threading.Event()
+
+    @property
+    def busy(self) -> bool:
+        return self._busy.is_set()
+
+    def ask(self, observation: Observation) -> None:
+        self._busy.set()
+        self._jobs.put(observation)
+
+    def stop(self) -> None:
+        self._jobs.put(None)
+        self.join(timeout=5.0)
+
+    def run(self) -> None:
+        try:
+            while self._serve():
+                self._beat()
+        except Exception as error:  # an inference runtime raises what it likes; a node without its worker must not look alive
+            self._fail(error)
+
+    def _serve(self) -> bool:
+        """Wait for one job at most; False when it is time to end."""
+        try:
+            observation = self._jobs.get(timeout=self._heartbeat_s)
+        except queue.Empty:
+            return True
+        if observation is None:
+            return False
+        chunk = self._policy.infer(observation, np.empty((0, len(observation.commanded))))
+        self._busy.clear()
+        self._answer(chunk)
+        return True
+
+
+class PolicyNode(LifecycleNode):
+    """See the module."""
+
+    def __init__(self) -> None:
+        super().__init__("policy")
+        self._settings = declare_parameters(self, PolicySettings)
+        self._spec = RobotSpec.load(robot_file(self._settings.robot))
+        self._policy: Policy | None = None
+        self._worker: InferenceWorker | None = None
+        self._streams = RobotStreams(self._spec, self._settings.lock_step)
+        self._in_force: StreamBuffer[FloatArray] = StreamBuffer(topics.COMMITTED_ACTIONS)
+        self._asked_ns: int | None = None
+        self._instruction = ""
+        self._active = False
+        self._complaints = Complaints(self.get_logger())
+        self._chunk_out = self.create_publisher(JointTrajectory, topics.ACTION_CHUNK, topics.COMMANDS)
+        self._heartbeat_out = self.create_publisher(Header, topics.HEARTBEAT, topics.COMMANDS)
+        sensor = topics.sensor_qos(self._settings.sensor_reliability, self._settings.sensor_depth)
+        for name in self._spec.camera_names:
+            topic = topics.image_raw(name)
+            self.create_subscription(Image, topic, lambda message, name=name: self._on_image(name, message), sensor)
+        self.create_subscription(JointState, topics.JOINT_STATES, self._on_joints, sensor)
+        self.create_subscription(PoseStamped, topics.EE_POSE, self._on_pose, sensor)
+        self.create_subscription(String, topics.TASK, self._on_task, topics.LATCHED)
+        self.create_subscription(JointTrajectory, topics.COMMITTED_ACTIONS, self._on_committed, topics.COMMANDS)
+
+    # Life
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            self._policy = load_policy(self._settings.policy, self._spec)
+        except ProphRLError as error:
+            self.get_logger().error(str(error))
+            return TransitionCallbackReturn.FAILURE
+        began = time.monotonic()
+        self._policy.reset(0)
+        self._policy.infer(self._blank(), np.empty((0, len(self._spec.actions))))  # the first inference is slow; the arm stands still
+        self.get_logger().info(f"{self._settings.policy} ready, first inference took {1e3 * (time.monotonic() - began):.0f} ms")
+        self._worker = InferenceWorker(self._policy, self._answer, self._beat, self._fail, self._settings.heartbeat_s)
+        self._worker.start()
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        assert self._policy is not None
+        self._policy.reset(int(self.get_parameter("seed").value))
+        self._asked_ns = None
+        self._in_force.clear()
+        self._active = True
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._active = False
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._end_worker()
+        self._policy = None
+        return TransitionCallbackReturn.SUCCESS
+
+    def close(self) -> None:
+        self._active = False
+        self._end_worker()
+
+    def _end_worker(self) -> None:
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
+
+    # Inputs
+
+    def _on_image(self, name: str, message: Image) -> None:
+        topic = topics.image_raw(name)
+        with self._complaints.about(topic):
+            image = convert.image_array(message, topic)
+            self._streams.cameras[name].push(convert.to_ns(message.header.stamp), time.monotonic_ns(), image)
+        self._try_infer()
+
+    def _on_joints(self, message: JointState) -> None:
+        with self._complaints.about(topics.JOINT_STATES):
+            values = convert.joint_values(message, topics.JOINT_STATES)
+            self._streams.joints.push(convert.to_ns(message.header.stamp), time.monotonic_ns(), values)
+        self._try_infer()
+
+    def _on_pose(self, message: PoseStamped) -> None:
+        with self._complaints.about(topics.EE_POSE):
+            values = convert.pose_values(message, topics.EE_POSE)
+            self._streams.pose.push(convert.to_ns(message.header.stamp), time.monotonic_ns(), values)
+        self._try_infer()
+
+    def _on_task(self, message: String) -> None:
+        self._instruction = message.data
+
+    def _on_committed(self, message: JointTrajectory) -> None:
+        if not self._active:
+            return
+        with self._complaints.about(topics.COMMITTED_ACTIONS):
+            targets = convert.trajectory_targets(message, self._spec, topics.COMMITTED_ACTIONS)
+            stamp_ns = convert.to_ns(message.header.stamp)
+            self._in_force.push(stamp_ns, time.monotonic_ns(), targets[0])
+            if len(targets) == 1:
+                self._asked_ns = stamp_ns
+        self._try_infer()
+
+    # Inference
+
+    def _try_infer(self) -> None:
+        """Begin to infer once everything that the request needs is here."""
+        asked_ns, worker = self._asked_ns, self._worker
+        if asked_ns is None or not self._active or worker is None or worker.busy:
+            return
+        if self._settings.lock_step and not self._streams.complete(asked_ns):
+            return
+        observation = self._observation(asked_ns)
+        if observation is not None:
+            self._asked_ns = None
+            worker.ask(observation)
+
+    def _observation(self, asked_ns: int) -> Observation | None:
+        blank = np.zeros(len(self._spec.actions))
+        observation = self._streams.observe(asked_ns, blank, self._instruction)
+        if observation is None:
+            return None
+        in_force = self._in_force.since(observation.stamp_ns)
+        commanded = blank if in_force is None else in_force.value
+        return Observation(observation.stamp_ns, observation.images, observation.state, commanded, self._instruction)
+
+    def _answer(self, chunk: ActionChunk) -> None:
+        if self._active:
+            self._chunk_out.publish(convert.chunk_message(chunk, self._spec))
+
+    def _beat(self) -> None:
+        if self._active:
+            self._heartbeat_out.publish(convert.header(self.get_clock().now().nanoseconds, "policy"))
+
+    def _fail(self, error: BaseException) -> None:
+        self.get_logger().fatal(f"inference failed: {type(error).__name__}: {error}")
+        rclpy.try_shutdown()
+
+    def _blank(self) -> Observation:
+        images = {camera.name: np.zeros((camera.height, camera.width, 3), np.uint8) for camera in self._spec.cameras}
+        middle = (self._spec.lower + self._spec.upper) / 2
+        return Observation(0, images, np.zeros(len(self._spec.state_names)), middle, self._instruction)
+
+
+def main(_: Any = None) -> int:
+    return run_node(PolicyNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

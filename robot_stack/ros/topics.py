@@ -1,0 +1,117 @@
+"""The wire contract: topics, their message types and their quality of service, in one place."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, Image, JointState
+from std_msgs.msg import Bool, Float64MultiArray, Header, String
+from trajectory_msgs.msg import JointTrajectory
+
+from robot_stack.core.errors import UnknownNameError
+from robot_stack.core.robot_spec import RobotSpec
+
+CLOCK = "/clock"
+JOINT_STATES = "joint_states"
+EE_POSE = "ee_pose"
+TARGET_IN_FORCE = "target_in_force"  # optional: what the arm's controller follows now; where a driver tells it, motion starts without a bump
+TARGET_POSE = "target_pose"
+GRIPPER = "gripper_trajectory"
+ACTION_CHUNK = "action_chunk"
+COMMITTED_ACTIONS = "committed_actions"
+SENT_ACTION = "sent_action"
+TELEOP_ACTION = "teleop/action"
+HEARTBEAT = "policy/heartbeat"
+TASK = "task"
+E_STOP = "e_stop"
+DIAGNOSTICS = "/diagnostics"
+SUCCESS = "evaluation/success"
+PRIVILEGED_STATE = "evaluation/privileged_state"
+
+RELIABILITIES = {"reliable": ReliabilityPolicy.RELIABLE, "best_effort": ReliabilityPolicy.BEST_EFFORT}
+COMMANDS = QoSProfile(reliability=ReliabilityPolicy.RELIABLE, history=HistoryPolicy.KEEP_LAST, depth=100)
+LATCHED = QoSProfile(
+    reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL, history=HistoryPolicy.KEEP_LAST, depth=1
+)
+
+
+def image_raw(camera: str) -> str:
+    return f"camera/{camera}/image_raw"
+
+
+def camera_info(camera: str) -> str:
+    return f"camera/{camera}/camera_info"
+
+
+def sensor_qos(reliability: str, depth: int) -> QoSProfile:
+    """Quality of service of an observation stream.
+
+    Args:
+        reliability: "best_effort" (live robots: a late picture is worth nothing) or "reliable" (lock-step: none may be lost).
+        depth: messages kept.
+
+    Raises:
+        UnknownNameError: no such reliability.
+    """
+    if reliability not in RELIABILITIES:
+        raise UnknownNameError("reliability of sensor streams", reliability, RELIABILITIES)
+    return QoSProfile(reliability=RELIABILITIES[reliability], history=HistoryPolicy.KEEP_LAST, depth=depth)
+
+
+@dataclass(frozen=True)
+class TopicEntry:
+    """A topic as the recorder sees it.
+
+    Attributes:
+        name: relative name.
+        message: message class.
+        stamped: whether it begins with a header.
+        latched: whether its last message holds until the next.
+        sensor: whether it is an observation stream.
+    """
+
+    name: str
+    message: Any
+    stamped: bool = True
+    latched: bool = False
+    sensor: bool = False
+
+
+def contract(spec: RobotSpec) -> tuple[TopicEntry, ...]:
+    """Every topic of one robot."""
+    cameras = [
+        entry
+        for name in spec.camera_names
+        for entry in (
+            TopicEntry(image_raw(name), Image, sensor=True),
+            TopicEntry(camera_info(name), CameraInfo, sensor=True),
+        )
+    ]
+    return (
+        TopicEntry(CLOCK, Clock, stamped=False),
+        *cameras,
+        TopicEntry(JOINT_STATES, JointState, sensor=True),
+        TopicEntry(EE_POSE, PoseStamped, sensor=True),
+        TopicEntry(TARGET_IN_FORCE, JointTrajectory, sensor=True),
+        TopicEntry(TARGET_POSE, PoseStamped),
+        TopicEntry(GRIPPER, JointTrajectory),
+        TopicEntry(ACTION_CHUNK, JointTrajectory),
+        TopicEntry(COMMITTED_ACTIONS, JointTrajectory),
+        TopicEntry(SENT_ACTION, JointTrajectory),
+        TopicEntry(TELEOP_ACTION, JointTrajectory),
+        TopicEntry(HEARTBEAT, Header),  # its stamp comes first, too
+        TopicEntry(TASK, String, stamped=False, latched=True),
+        TopicEntry(E_STOP, Bool, stamped=False),
+        TopicEntry(DIAGNOSTICS, DiagnosticArray),
+        TopicEntry(SUCCESS, Bool, stamped=False),
+        TopicEntry(PRIVILEGED_STATE, Float64MultiArray, stamped=False),
+    )
+
+
+def type_name(message: Any) -> str:
+    """Name of a message class in logs, e.g. "sensor_msgs/msg/Image"."""
+    package = message.__module__.split(".", maxsplit=1)[0]
+    return f"{package}/msg/{message.__name__}"
