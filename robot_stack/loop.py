@@ -1,0 +1,226 @@
+"""The closed loop as a list of stages: collect, imitate, adapt the world model, practise in it, collect again, redeploy.
+
+The list is data; ``robot_stack.stages`` runs it. Two rounds are the default: a policy that practised in the first world model
+finds its mistakes, and only the episodes of that policy, recorded and learned from, make the second world model trustworthy.
+"""
+
+import argparse
+import importlib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from robot_stack.core.errors import ProphRLError
+from robot_stack.paths import config_dir, robot_file
+from robot_stack.recipe import Recipe
+from robot_stack.run_dir import run_dir, stage_dir
+from robot_stack.stages import Manifest, Stage, finished, run_stages
+
+RESOLVER = "learning.hydra_entry:resolved"
+LOG = logging.getLogger(__name__)
+# Start seeds of runs with different seeds lie apart, within the ranges of config/task. Selection seeds are shared.
+SEED_STRIDE = {"demonstrations": 50, "collection": 400, "evaluation": 1000}
+RUN_SEEDS = 10
+
+
+def closed_loop(recipe: Recipe, run: Path, seed: int) -> list[Stage]:
+    """All stages of a run, in order."""
+    plan = _Plan(recipe, run, seed)
+
+    plan.round_index = 0
+    demonstrations = plan.collect("demonstrations", "expert", recipe.demonstrations, purpose="demonstrations")
+    sft = plan.learn("train-policy", data=[demonstrations])
+    sft_onnx = plan.learn("export", name="export-sft", data=[demonstrations], policy=sft)
+    known = [demonstrations]
+    for behaviour, episodes in recipe.exploration:
+        known.append(plan.collect(behaviour, behaviour, episodes))
+    for number, (noise, episodes) in enumerate(recipe.sft_rollouts):
+        known.append(plan.collect(f"sft-{number}", "policy", episodes, policy=sft_onnx, noise=noise))
+    world = plan.learn("adapt", data=known)
+    judge = plan.learn("train-judge", data=known, world_model=world)
+    scout = plan.learn("train-rl", name="train-rl-scout", data=known, policy=sft, world_model=world, judge=judge)
+    scout_onnx = plan.learn("export", name="export-scout", data=[demonstrations], policy=scout)
+
+    plan.round_index = 1
+    for number, (noise, episodes) in enumerate(recipe.scout_rollouts):
+        known.append(plan.collect(f"scout-{number}", "policy", episodes, policy=scout_onnx, noise=noise))
+    held_out = plan.collect("held-out", "noisy", recipe.held_out)
+    world = plan.learn("adapt", data=known, world_model=world)
+    judge = plan.learn("train-judge", data=known, world_model=world)
+    improved = plan.learn("train-rl", data=known, policy=sft, world_model=world, judge=judge)
+    cloned = plan.learn("filtered-bc", data=known, policy=sft)
+    for label, policy in (("sft", sft), ("filtered-bc", cloned), ("rl", improved)):
+        plan.learn("evaluate", name=f"evaluate-{label}", policy=policy)
+    improved_onnx = plan.learn("export", name="export-rl", data=[demonstrations], policy=improved)
+    for label, exported in (("sft", sft_onnx), ("rl", improved_onnx)):
+        plan.deploy(f"deploy-{label}", exported)
+    plan.learn("evaluate-world-model", data=[held_out], world_model=world, judge=judge)
+    return plan.stages
+
+
+class _Plan:
+    """Collects stages; each method adds what one step of the loop needs and returns where its result will be."""
+
+    def __init__(self, recipe: Recipe, run: Path, seed: int) -> None:
+        self.recipe, self.run, self.seed = recipe, run, seed
+        self.round_index = 0
+        self.stages: list[Stage] = []
+        self._settings = _task_settings(recipe)
+        self._collected = 0
+
+    def collect(
+        self,
+        name: str,
+        behaviour: str,
+        episodes: int,
+        purpose: str = "collection",
+        policy: Path | None = None,
+        noise: float = 0.0,
+    ) -> Path:
+        """Record episodes through the robot's processes and convert them; the dataset."""
+        first = self.first_seed(purpose)
+        if purpose == "collection":
+            first, self._collected = first + self._collected, self._collected + episodes
+        acting = ["--policy", str(policy), "--noise", str(noise)] if policy else []
+        logs = self._robot(
+            "record",
+            f"record-{name}",
+            ["--behaviour", behaviour, "--episodes", str(episodes), "--seed", str(first), *acting],
+            policy,
+        )
+        out = self._out(f"convert-{name}")
+        self._add(f"convert-{name}", ("convert", str(logs), "--out", str(out)), out, [logs])
+        return out
+
+    def deploy(self, name: str, policy: Path) -> Path:
+        """Run an exported policy through the robot's processes on the first seeds of the evaluation; its results."""
+        arguments = [
+            "--policy",
+            str(policy),
+            "--episodes",
+            str(self.recipe.deploy_episodes),
+            "--seed",
+            str(self.first_seed("evaluation")),
+        ]
+        return self._robot("deploy", name, arguments, policy)
+
+    def learn(
+        self,
+        command: str,
+        name: str = "",
+        data: Sequence[Path] = (),
+        policy: Path | None = None,
+        world_model: Path | None = None,
+        judge: Path | None = None,
+    ) -> Path:
+        """One learning stage; its output folder."""
+        name = name or command
+        out = self._out(name)
+        checkpoints = {"policy": policy, "world_model": world_model, "judge": judge}
+        given = [f"checkpoint.{key}={path}" for key, path in checkpoints.items() if path]
+        seeds = [f"task.seeds.{purpose}={self.first_seed(purpose)}" for purpose in SEED_STRIDE]
+        overrides = [
+            f"task={self.recipe.task}",
+            f"robot={self.recipe.robot}",
+            f"seed={self.seed}",
+            f"run.name={self.run.name}",
+            f"run.dir={self.run}",
+            f"run.round={self.round_index}",
+            f"out={out}",
+            *([f"data=[{','.join(map(str, data))}]"] if data else []),
+            *given,
+            *seeds,
+            *self.recipe.overrides(command, name, self.round_index),
+        ]
+        inputs = [*data, *(path for path in checkpoints.values() if path)]
+        self._add(name, (command, *overrides), out, inputs, RESOLVER)
+        return out
+
+    def first_seed(self, purpose: str) -> int:
+        """First start seed of this run for ``purpose``."""
+        return int(self._settings["task"]["seeds"][purpose]) + SEED_STRIDE[purpose] * (self.seed % RUN_SEEDS)
+
+    def _robot(self, command: str, name: str, arguments: list[str], policy: Path | None) -> Path:
+        out = self._out(name)
+        common = ["--robot", self.recipe.robot, "--task", self.recipe.task, "--horizon", str(self._settings["task"]["horizon"])]
+        inputs = [robot_file(self.recipe.robot), *([policy] if policy else [])]
+        self._add(name, (command, *common, *arguments, "--out", str(out)), out, inputs)
+        return out
+
+    def _out(self, name: str) -> Path:
+        return stage_dir(self.run, self.round_index, name)
+
+    def _add(self, name: str, argv: tuple[str, ...], out: Path, inputs: Sequence[Path], resolver: str = "") -> None:
+        self.stages.append(Stage(name, self.round_index, argv, out, tuple(inputs), resolver))
+
+
+def _task_settings(recipe: Recipe) -> Any:
+    """The task's horizon and seeds, composed by whoever owns the configuration."""
+    module, function = RESOLVER.split(":")
+    return getattr(importlib.import_module(module), function)([f"task={recipe.task}", f"robot={recipe.robot}"], "loop")
+
+
+def demo_main(argv: Sequence[str]) -> int:
+    """``prophrl demo``: the loop by its default recipe."""
+    return main(["--name", "demo", *argv])
+
+
+def main(argv: Sequence[str]) -> int:
+    """``prophrl loop``: run or continue the closed loop and write its report."""
+    arguments = _parser().parse_args(argv)
+    recipe = Recipe.load(config_dir() / "loop", arguments.recipe).with_overrides(
+        arguments.task, arguments.robot, arguments.override
+    )
+    run = run_dir(arguments.name, arguments.runs)
+    stages = closed_loop(recipe, run, arguments.seed)
+    if arguments.list:
+        print("\n".join(_status(stage, run) for stage in stages))
+        return 0
+    manifests = run_stages(stages, run)
+    print(times_table(manifests))
+    report = importlib.import_module("robot_stack.report").write_report(run)
+    print(f"\nReport: {report}")
+    return 0
+
+
+def times_table(manifests: Sequence[Manifest]) -> str:
+    """Time and peak memory of each stage, as text."""
+    width = max(len(manifest.stage) for manifest in manifests)
+    lines = [f"{'round':>5}  {'stage':<{width}}  {'time':>8}  {'memory':>9}"]
+    for manifest in manifests:
+        note = "  (done before)" if manifest.skipped else ""
+        memory = f"{manifest.peak_memory / 2**20:.0f} MiB"
+        lines.append(f"{manifest.round_index:>5}  {manifest.stage:<{width}}  {clock(manifest.seconds):>8}  {memory:>9}{note}")
+    total, peak = sum(manifest.seconds for manifest in manifests), max(manifest.peak_memory for manifest in manifests)
+    lines.append(f"{'':>5}  {'all':<{width}}  {clock(total):>8}  {peak / 2**20:.0f} MiB at most".rstrip())
+    return "\n".join(lines)
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, e.g. "3:07"."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"
+
+
+def _status(stage: Stage, run: Path) -> str:
+    try:
+        state = "done" if finished(stage, run) else "to do"
+    except ProphRLError:  # an input was removed
+        state = "to do"
+    return f"round {stage.round_index}  {stage.name:<26} {state:<6} prophrl {' '.join(stage.argv)}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="prophrl loop", description="Run or continue the closed loop and write its report.")
+    parser.add_argument("--name", default="default", help="name of the run; the same name continues it (default: %(default)s)")
+    parser.add_argument(
+        "--recipe", default="demo", help="a file in config/loop, or a path to one of your own (default: %(default)s)"
+    )
+    parser.add_argument("--task", help="any Meta-World task, instead of the recipe's")
+    parser.add_argument("--robot", help="a robot in config/robot or a path to a robot file, instead of the recipe's")
+    parser.add_argument("--seed", type=int, default=0, help="of everything random (default: %(default)s)")
+    parser.add_argument("--runs", default="runs", help="folder of all runs (default: %(default)s)")
+    parser.add_argument("--list", action="store_true", help="show the stages and which are done, run nothing")
+    parser.add_argument("override", nargs="*", metavar="key=value", help="settings of the learning stages, e.g. rl.lr=1e-4")
+    return parser
