@@ -27,7 +27,7 @@ class AdvantageSettings:
     def __post_init__(self) -> None:
         if not self.std_floor > 0:
             raise ValueError(f"std_floor must be positive, got {self.std_floor}")
-        if not 0 <= self.min_std:
+        if not self.min_std >= 0:
             raise ValueError(f"min_std must not be negative, got {self.min_std}")
 
 

@@ -21,7 +21,7 @@ _MAX_LOG_RATIO = 20.0
 class FlowScale:
     """Weights w_k of the flow steps' gradients.
 
-    The score of a Gaussian step grows like 1 / std_k, so without weights the steps of least noise, which decide least, dominate.
+    The score of a Gaussian step grows like 1 / std_k: without weights the steps of least noise, which decide least, dominate.
     w~_k = (std_k^2 + eps)^power, w_k = clip((1 - alpha) w~_k / mean_j(w~_j) + alpha, w_min, w_max).
 
     Attributes:

@@ -66,8 +66,8 @@ class FlowGrpoStep:
 class CoefficientPreservingStep:
     """A step whose share of noise is that of the flow at any K (Wang and Yu, Coefficients-Preserving Sampling, 2025).
 
-    Part t' sin(phi) of the noise t' is drawn anew and t' cos(phi) is kept, phi = noise pi / 2. The last step (t' = 0) is therefore
-    deterministic and carries no probability.
+    Of the noise t' the part t' sin(phi) is drawn anew and t' cos(phi) is kept, phi = noise pi / 2. The last step (t' = 0) is
+    therefore deterministic and carries no probability.
 
     Attributes:
         noise: 0 gives the ODE, 1 renews all noise in every step.
@@ -120,7 +120,7 @@ class SdeSampler:
         if steps < 1:
             raise ValueError(f"need at least one flow step, got {steps}")
         self.step = step
-        self.times = tuple(1 - k / steps for k in range(steps)) + (0.0,)
+        self.times = tuple(1 - k / steps for k in range(steps + 1))
         stds = [step.std(t, t_next) for t, t_next in zip(self.times, self.times[1:], strict=False)]
         self.random_steps = tuple(k for k, std in enumerate(stds) if std > 0)
         if not self.random_steps:

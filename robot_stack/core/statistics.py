@@ -115,10 +115,10 @@ def _correlation(both: int, gained: int, lost: int, neither: int) -> float:
     margins = (both + gained) * (lost + neither) * (both + lost) * (gained + neither)
     if margins == 0:
         return 0.0
-    product = both * neither - gained * lost
+    product = float(both * neither - gained * lost)
     if product > 0:
         product = max(0.0, product - (both + gained + lost + neither) / 2)
-    return float(product / math.sqrt(margins))
+    return product / math.sqrt(margins)
 
 
 def _quantile(confidence: float) -> float:

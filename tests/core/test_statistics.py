@@ -74,5 +74,5 @@ def test_impossible_counts_are_refused():
         lambda: paired_comparison([], []),
         lambda: mean_interval([1.0]),
     ):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="need|confidence"):
             call()

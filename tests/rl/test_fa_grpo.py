@@ -186,7 +186,9 @@ def test_with_the_summed_count_two_learners_equal_one():
 def test_flow_scale_weights_have_known_values_and_limits():
     stds = torch.tensor([0.6, 0.4, 0.2])
     torch.testing.assert_close(FlowScale(alpha=0.0, w_min=0.0).weights(stds), torch.tensor([1.5, 1.0, 0.5]), atol=1e-4, rtol=0)
-    torch.testing.assert_close(FlowScale(alpha=0.5, w_min=0.0).weights(stds), torch.tensor([1.25, 1.0, 0.75]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        FlowScale(alpha=0.5, w_min=0.0).weights(stds), torch.tensor([1.25, 1.0, 0.75]), atol=1e-4, rtol=0
+    )
     limited = FlowScale(alpha=0.0, w_min=0.8, w_max=1.1).weights(stds)
     torch.testing.assert_close(limited, torch.tensor([1.1, 1.0, 0.8]), atol=1e-4, rtol=0)
 

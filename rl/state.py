@@ -1,0 +1,104 @@
+"""Where an RL run is: everything from which the same command continues after a kill."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from torch import Tensor
+
+from learning.state_file import load_optimiser, load_state, optimiser_tensors, save_state
+from policy.flow_policy import FlowPolicy
+from rl.learner import Learner
+from rl.rollout import PracticeResult
+from rl.stopping import StopSettings, UpdateRecord, reason_to_stop
+from robot_stack.core.errors import SpecMismatchError
+
+FILE = "rl_state.safetensors"
+
+
+@dataclass
+class RlState:
+    """Progress of one run.
+
+    Attributes:
+        identity: what must be equal for a run to continue: settings, start policy, practice.
+        update: updates done.
+        seconds: time spent, interruptions excluded.
+        true_episodes: purpose -> episodes in the true environment so far.
+        start_success: true success of the start policy on the selection seeds, None before or without a check.
+        start_gap: its imagined minus its true success, None where there is no imagination.
+        best_success, best_update, best: true success, update and weights of the policy to return.
+        records: what the stop rule looks at.
+        stopped: why the run ended early, "" while it goes on.
+    """
+
+    identity: dict[str, str]
+    update: int = 0
+    seconds: float = 0.0
+    true_episodes: dict[str, int] = field(default_factory=dict)
+    start_success: float | None = None
+    start_gap: float | None = None
+    best_success: float | None = None
+    best_update: int = 0
+    best: dict[str, Tensor] = field(default_factory=dict)
+    records: list[UpdateRecord] = field(default_factory=list)
+    stopped: str = ""
+
+    @classmethod
+    def resume(cls, folder: Path, identity: Mapping[str, object], learner: Learner) -> Self:
+        """The state saved in ``folder``, its weights put into ``learner``; or a fresh one.
+
+        Raises:
+            SpecMismatchError: the saved run has other settings, another start policy or another practice.
+            BadFileError: the file is not such a state.
+        """
+        ours = {name: str(value) for name, value in identity.items()}
+        path = folder / FILE
+        if not path.is_file():
+            return cls(ours, best=_copy(learner.policy))
+        groups, facts = load_state(path)
+        theirs = facts["identity"]
+        lines = [f"{name}: saved {theirs.get(name)}, now {value}" for name, value in ours.items() if theirs.get(name) != value]
+        if lines:
+            raise SpecMismatchError(f"saved run {folder}", "this run", [*lines, "remove it or choose another folder (out=...)"])
+        learner.policy.load_state_dict(groups["policy"])
+        load_optimiser(learner.optimiser, groups.get("optimiser", {}))
+        records = [UpdateRecord(**record) for record in facts.pop("records")]
+        return cls(**facts, records=records, best=groups["best"])
+
+    def offer(self, policy: FlowPolicy, success: float, gap: float | None) -> None:
+        """Keep the policy if it is better than all before it; the first is the start policy, so none worse is returned."""
+        if self.start_success is None:
+            self.start_success, self.start_gap = success, gap
+        if self.best_success is None or success > self.best_success:
+            self.best, self.best_success, self.best_update = _copy(policy), success, self.update
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is anything to continue."""
+        return self.update > 0 or self.start_success is not None
+
+    def record(self, practised: PracticeResult, figures: Mapping[str, float], limits: StopSettings) -> None:
+        """Enter what the stop rule looks at and apply it."""
+        gap = figures.get("gap")
+        self.records.append(UpdateRecord(practised.success, practised.signal_share, figures["kl_last"], gap))
+        self.stopped = reason_to_stop(self.start_gap, self.records, limits) or ""
+
+    def count_true(self, purpose: str, episodes: int) -> None:
+        """Enter true episodes into the ledger."""
+        if episodes:
+            self.true_episodes[purpose] = self.true_episodes.get(purpose, 0) + episodes
+
+    def save(self, folder: Path, learner: Learner) -> None:
+        """Write everything to ``folder``, at once or not at all."""
+        groups = {"policy": learner.policy.state_dict(), "optimiser": optimiser_tensors(learner.optimiser), "best": self.best}
+        facts = {
+            entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self) if entry.name not in ("best", "records")
+        }
+        save_state(folder / FILE, groups, facts | {"records": [dataclasses.asdict(record) for record in self.records]})
+
+
+def _copy(policy: FlowPolicy) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().clone() for name, tensor in policy.state_dict().items()}

@@ -1,0 +1,167 @@
+"""The learning loop: practise, judge, compare within groups, follow the FA-GRPO loss, check the truth, keep the best."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tqdm import tqdm
+
+from learning.metrics_log import MetricsLog
+from policy.flow_policy import FlowPolicy
+from rl.advantages import AdvantageSettings, group_advantages
+from rl.evaluation import Evaluation, evaluate
+from rl.flow_sde import FlowGrpoStep, SdeSampler, SdeStep
+from rl.learner import Learner, LearnerSettings
+from rl.rollout import Episodes, RolloutSettings, by_group, practise
+from rl.state import RlState
+from rl.stopping import StopSettings
+from robot_stack.core.ports import VectorEnvironment
+
+_log = logging.getLogger(__name__)
+
+# Success of a policy on the selection seeds of the true environment.
+Check = Callable[[FlowPolicy], Evaluation]
+
+
+@dataclass(frozen=True)
+class RlSettings:
+    """FA-GRPO with FlowScale.
+
+    Attributes:
+        updates: at most so many.
+        lr: learning rate of Adam.
+        check_every: updates between two checks in the true environment; the start policy and the last are checked in any case.
+        imagined_checks: starts on which success is checked in the imagination at the same time.
+        step: the SDE step and its noise level.
+        rollout, advantages, learner, stop: settings of the parts.
+    """
+
+    updates: int = 20
+    lr: float = 7e-5
+    check_every: int = 5
+    imagined_checks: int = 40
+    step: SdeStep = field(default_factory=FlowGrpoStep)
+    rollout: RolloutSettings = field(default_factory=RolloutSettings)
+    advantages: AdvantageSettings = field(default_factory=AdvantageSettings)
+    learner: LearnerSettings = field(default_factory=LearnerSettings)
+    stop: StopSettings = field(default_factory=StopSettings)
+
+    def __post_init__(self) -> None:
+        if min(self.updates, self.check_every) < 1:
+            raise ValueError(f"updates and check_every must be at least 1, got {self.updates} and {self.check_every}")
+        if not self.lr > 0:
+            raise ValueError(f"lr must be positive, got {self.lr}")
+
+
+@dataclass(frozen=True)
+class RlResult:
+    """Outcome of a run.
+
+    Attributes:
+        policy: the policy given, now with the best weights.
+        state: how they were reached: best update, true success, ledger of true episodes, reason of an early stop.
+    """
+
+    policy: FlowPolicy
+    state: RlState
+
+
+def train(
+    policy: FlowPolicy,
+    practice: VectorEnvironment,
+    pool: Sequence[int],
+    episodes: Episodes,
+    check: Check | None,
+    settings: RlSettings,
+    folder: Path,
+    *,
+    reference: FlowPolicy | None = None,
+    identity: dict[str, object] | None = None,
+    practice_is_true: bool = False,
+    progress: bool = True,
+) -> RlResult:
+    """Improve ``policy`` in place and return it with its best weights.
+
+    Args:
+        practice: where it practises: the imagination, or the true simulator as the upper bound.
+        pool: starts of the practice to choose from.
+        check: true success on the selection seeds; without one the last weights are returned.
+        folder: gets ``metrics.csv`` and the state from which the same call continues after a kill.
+        reference: KL is measured from it; the policy as given by default.
+        identity: further facts that must be equal for a saved run to be continued.
+        practice_is_true: rollouts count as true episodes.
+    """
+    sampler = SdeSampler(settings.step, policy.flow_steps)
+    learner = Learner(policy, reference, sampler, episodes.instruction, settings.lr, settings.learner)
+    imagine = None if practice_is_true else _imagined_check(practice, pool, episodes, settings)
+    state = RlState.resume(folder, {"settings": settings, "episodes": episodes, **(identity or {})}, learner)
+    log = MetricsLog(folder / "metrics.csv", state.update if state.begun else None)
+    if check is not None and not state.begun:
+        log.add(0, _examine(policy, check, imagine, state))
+        state.save(folder, learner)
+    clock = _Clock(state.seconds)
+    bar = tqdm(total=settings.updates, initial=state.update, desc="FA-GRPO", unit="update", disable=not progress)
+    while state.update < settings.updates and not state.stopped:
+        practised = practise(policy, practice, sampler, pool, episodes, state.update, settings.rollout, settings.advantages)
+        seconds = {"practice_seconds": clock.lap()}
+        advantages = group_advantages(by_group(practised.rollouts.rewards, settings.rollout), settings.advantages)
+        figures = learner.update(practised.rollouts, advantages.reshape(-1), episodes.run, state.update)
+        seconds["learn_seconds"] = clock.lap()
+        state.update += 1
+        state.count_true("practice", practised.episodes if practice_is_true else 0)
+        if check is not None and _is_due(state.update, settings):
+            figures |= _examine(policy, check, imagine, state)
+            seconds["check_seconds"] = clock.lap()
+        state.record(practised, figures, settings.stop)
+        state.seconds = clock.total
+        log.add(state.update, practised.figures | figures | seconds)
+        state.save(folder, learner)
+        bar.update()
+        bar.set_postfix(reward=f"{practised.reward:.2f}", kl=f"{figures['kl_last']:.3f}", true=f"{state.best_success or 0:.2f}")
+    bar.close()
+    if state.stopped:
+        _log.warning("stopped after %d updates: %s", state.update, state.stopped)
+    if check is not None:
+        policy.load_state_dict(state.best)
+    return RlResult(policy.eval(), state)
+
+
+def _is_due(update: int, settings: RlSettings) -> bool:
+    return update % settings.check_every == 0 or update == settings.updates
+
+
+def _imagined_check(practice: VectorEnvironment, pool: Sequence[int], episodes: Episodes, settings: RlSettings) -> Check:
+    """The same deterministic evaluation as the true one, in the imagination: the gap between the two then means something."""
+    starts = pool[: settings.imagined_checks]
+    return lambda policy: evaluate(policy, practice, starts, episodes, settings.rollout.batch)
+
+
+def _examine(policy: FlowPolicy, check: Check, imagine: Check | None, state: RlState) -> dict[str, float]:
+    """Check against the truth and keep the best."""
+    true = check(policy)
+    imagined = None if imagine is None else imagine(policy).rate
+    gap = None if imagined is None else imagined - true.rate
+    state.count_true("selection", len(true))
+    state.offer(policy, true.rate, gap)
+    figures = {"true_success": true.rate, "imagined_success": imagined, "gap": gap}
+    return {name: value for name, value in figures.items() if value is not None}
+
+
+class _Clock:
+    """Seconds of each part of an update and of the whole run, interruptions excluded."""
+
+    def __init__(self, before: float) -> None:
+        self._lap = time.monotonic()
+        self._began = self._lap - before
+
+    def lap(self) -> float:
+        """Seconds since the last lap."""
+        now = time.monotonic()
+        self._lap, seconds = now, now - self._lap
+        return seconds
+
+    @property
+    def total(self) -> float:
+        return time.monotonic() - self._began
