@@ -1,10 +1,12 @@
-"""Messages to numpy and back. Malformed messages raise ``BadMessageError``; nodes drop them (see ``node.Complaints``).
+"""Numpy to messages; the way back is ``episodes.messages``, so that live and recorded messages are read by the same code.
+
+Malformed messages raise ``BadMessageError``; nodes drop them (see ``node.Complaints``).
 
 A robot without rotation actions keeps its tool pointing down: its poses carry that one orientation.
 """
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
@@ -14,28 +16,23 @@ from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Float64MultiArray, Header, MultiArrayDimension
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from robot_stack.core.errors import ProphRLError
 from robot_stack.core.robot_spec import ActionKind, RobotSpec
 from robot_stack.core.types import ActionChunk, FloatArray, ImageArray
+from robot_stack.episodes.messages import (
+    SECOND_NS,
+    BadMessageError,
+    chunk_of,
+    image_array,
+    joint_values,
+    pose_values,
+    to_ns,
+    trajectory_targets,
+)
 
-SECOND_NS = 1_000_000_000
+__all__ = ["SECOND_NS", "BadMessageError", "image_array", "joint_values", "pose_values", "to_ns", "trajectory_targets"]
+
+DUE_TOLERANCE_NS = 1_000
 TOOL_DOWN = (1.0, 0.0, 0.0, 0.0)  # quaternion x, y, z, w: half a turn about the base's x axis
-
-
-class BadMessageError(ProphRLError):
-    """A message that does not say what its topic promises.
-
-    Args:
-        topic: where it came from.
-        problem: what is wrong with it and what was expected.
-    """
-
-    def __init__(self, topic: str, problem: str) -> None:
-        super().__init__(f"message on {topic}: {problem}")
-
-
-def to_ns(stamp: Time | Duration) -> int:
-    return int(stamp.sec) * SECOND_NS + int(stamp.nanosec)
 
 
 def to_stamp(stamp_ns: int) -> Time:
@@ -61,18 +58,6 @@ def image_message(image: ImageArray, stamp_ns: int, frame: str) -> Image:
     return message
 
 
-def image_array(message: Image, topic: str) -> ImageArray:
-    """The RGB image [H, W, 3] of a message."""
-    if message.encoding not in ("rgb8", "bgr8"):
-        raise BadMessageError(topic, f"encoding {message.encoding!r}, expected rgb8 or bgr8")
-    wanted = message.height * message.step
-    if message.step < 3 * message.width or len(message.data) != wanted:
-        raise BadMessageError(topic, f"{len(message.data)} bytes for {message.height} rows of {message.step} bytes")
-    rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)[:, : 3 * message.width]
-    image = rows.reshape(message.height, message.width, 3)
-    return image[..., ::-1].copy() if message.encoding == "bgr8" else image.copy()
-
-
 def camera_info_message(width: int, height: int, focal_px: float, stamp_ns: int, frame: str) -> CameraInfo:
     """An ideal pinhole camera with its principal point in the middle."""
     cx, cy = (width - 1) / 2, (height - 1) / 2
@@ -94,16 +79,6 @@ def joint_message(names: Sequence[str], positions: FloatArray, velocities: Float
     )
 
 
-def joint_values(message: JointState, topic: str) -> Mapping[str, float]:
-    """Positions by joint name."""
-    if len(message.name) != len(message.position):
-        raise BadMessageError(topic, f"{len(message.name)} names but {len(message.position)} positions")
-    values = dict(zip(message.name, message.position, strict=True))
-    if not np.isfinite(list(values.values())).all():
-        raise BadMessageError(topic, "NaN or Inf")
-    return values
-
-
 def pose_message(position: FloatArray, rotation_vector: FloatArray | None, stamp_ns: int, frame: str) -> PoseStamped:
     message = PoseStamped(header=header(stamp_ns, frame))
     place, turn = message.pose.position, message.pose.orientation
@@ -111,15 +86,6 @@ def pose_message(position: FloatArray, rotation_vector: FloatArray | None, stamp
     quaternion = TOOL_DOWN if rotation_vector is None else Rotation.from_rotvec(rotation_vector).as_quat()
     turn.x, turn.y, turn.z, turn.w = map(float, quaternion)
     return message
-
-
-def pose_values(message: PoseStamped, topic: str) -> FloatArray:
-    """Position [m] and rotation vector [rad], [6]."""
-    place, turn = message.pose.position, message.pose.orientation
-    values = np.array([place.x, place.y, place.z, turn.x, turn.y, turn.z, turn.w])
-    if not np.isfinite(values).all() or np.linalg.norm(values[3:]) < 0.5:
-        raise BadMessageError(topic, f"not a pose: {values.tolist()}")
-    return np.append(values[:3], Rotation.from_quat(values[3:]).as_rotvec())
 
 
 def command_messages(target: FloatArray, spec: RobotSpec, stamp_ns: int) -> tuple[PoseStamped, JointTrajectory]:
@@ -156,27 +122,18 @@ def trajectory_message(
     return message
 
 
-def trajectory_targets(message: JointTrajectory, spec: RobotSpec, topic: str) -> FloatArray:
-    """The targets [H, A] of a trajectory; their content (NaN, limits) is the guard's business."""
-    if tuple(message.joint_names) != spec.action_names:
-        raise BadMessageError(topic, f"actions {list(message.joint_names)}, expected {list(spec.action_names)}")
-    if not message.points or any(len(point.positions) != len(spec.actions) for point in message.points):
-        raise BadMessageError(topic, f"expected at least one point, each of {len(spec.actions)} positions")
-    return np.array([point.positions for point in message.points])
-
-
 def chunk_message(chunk: ActionChunk, spec: RobotSpec) -> JointTrajectory:
     return trajectory_message(chunk.targets, spec.action_names, chunk.stamp_ns, chunk.period_ns, first_ns=chunk.period_ns)
 
 
-def chunk_of(message: JointTrajectory, spec: RobotSpec, topic: str, source: str) -> ActionChunk:
-    """The chunk in a message whose points are due at the ticks after its stamp."""
-    targets = trajectory_targets(message, spec, topic)
+def answered_chunk(message: JointTrajectory, spec: RobotSpec, topic: str) -> ActionChunk:
+    """The chunk in a message, whose points have to be due at the ticks after its stamp."""
+    chunk = chunk_of(message, spec, topic)
     due = [to_ns(point.time_from_start) for point in message.points]
     wanted = [(i + 1) * spec.period_ns for i in range(len(due))]
-    if any(abs(a - b) > 1_000 for a, b in zip(due, wanted, strict=True)):
+    if any(abs(a - b) > DUE_TOLERANCE_NS for a, b in zip(due, wanted, strict=True)):
         raise BadMessageError(topic, f"points due after {due} ns, expected one every {spec.period_ns} ns")
-    return ActionChunk(to_ns(message.header.stamp), spec.period_ns, targets, source)
+    return chunk
 
 
 def stamped_numbers(values: FloatArray, stamp_ns: int) -> Float64MultiArray:

@@ -128,25 +128,27 @@ class Operator:
                 raise NoAnswerError(f"service {', '.join(missing)}", START_TIMEOUT_S, self._logs())
             self._executor.spin_once(timeout_sec=0.05)
 
-    def follow_episode(self, horizon: int, on_tick: Callable[[], None]) -> list[bool]:
+    def follow_episode(self, horizon: int, stop_at_success: bool, on_tick: Callable[[], None]) -> list[bool]:
         """Wait for the end of the episode; returns the verdict at each tick and after the last."""
-        told = 1
+        verdicts = self.progress.verdicts
+        told = 1  # the first comes with the reset, before any tick was executed
         self.progress.last_s = time.monotonic()
-        while not self._ended(horizon):
-            for _ in range(told, len(self.progress.verdicts)):
-                on_tick()
-            told = max(told, len(self.progress.verdicts))
+        while len(verdicts) <= horizon and not (stop_at_success and any(verdicts)):
             self._wait(self._changed_future())
+            for _ in range(told, len(verdicts)):
+                on_tick()
+            told = max(told, len(verdicts))
             if time.monotonic() - self.progress.last_s > ANSWER_TIMEOUT_S:
-                raise NoAnswerError(f"tick {len(self.progress.verdicts)} of the episode", ANSWER_TIMEOUT_S, self._logs())
-        return list(self.progress.verdicts)
+                raise NoAnswerError(f"tick {len(verdicts)} of the episode", ANSWER_TIMEOUT_S, self._logs())
+        return list(verdicts)
+
+    def check(self) -> None:
+        """Raises: NodeDiedError: a process has ended."""
+        self._children.check()
 
     def close(self) -> None:
         self._executor.shutdown(timeout_sec=1.0)
         self._node.destroy_node()
-
-    def _ended(self, horizon: int) -> bool:
-        return len(self.progress.verdicts) > horizon
 
     def _on_success(self, message: Bool) -> None:
         self.progress.verdicts.append(bool(message.data))
@@ -211,7 +213,7 @@ class EpisodeRunner:
         operator.progress = _Progress()
         operator.trigger("sim_robot/reset")
         operator.trigger("executor/activate")
-        verdicts = self._follow(on_tick)
+        verdicts = operator.follow_episode(self._setup.horizon, self._setup.stop_at_success, on_tick)
         operator.trigger("executor/deactivate")
         operator.transition(source, Transition.TRANSITION_DEACTIVATE, "be deactivated")
         success = verdicts[-1]
@@ -220,8 +222,14 @@ class EpisodeRunner:
             log = Path(operator.trigger(f"recorder/{'success' if success else 'failure'}"))
         return EpisodeOutcome(seed, success, len(verdicts) - 1, verdicts.index(True) if success else None, log)
 
-    def _follow(self, on_tick: Callable[[], None]) -> list[bool]:
-        return self._operator.follow_episode(self._setup.horizon, on_tick)
+    def activate(self) -> None:
+        """Let the source move the arm until the context ends (real time)."""
+        self._operator.transition(self._source.name, Transition.TRANSITION_ACTIVATE, "be activated")
+        self._operator.trigger("executor/activate")
+
+    def check(self) -> None:
+        """Raises: NodeDiedError: a process has ended."""
+        self._operator.check()
 
 
 @contextlib.contextmanager

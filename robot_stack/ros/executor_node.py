@@ -194,7 +194,7 @@ class ExecutorNode(Node):
         teleop = self._settings.source == "teleop"
         topic = topics.TELEOP_ACTION if teleop else topics.ACTION_CHUNK
         with self._complaints.about(topic):
-            chunk = convert.chunk_of(message, self._spec, topic, self._settings.source)
+            chunk = convert.answered_chunk(message, self._spec, topic)
             if self._lock_step and chunk.stamp_ns != self._awaits_ns:
                 raise convert.BadMessageError(topic, f"answers tick {chunk.stamp_ns}, awaited is {self._awaits_ns}")
             put = self._loop.buffer.replace if teleop else self._loop.buffer.push

@@ -55,7 +55,7 @@ class PolicySettings:
 
 
 def load_policy(address: str, spec: RobotSpec) -> Policy:
-    """The policy that ``address`` ("<kind>:<place>") names.
+    """The policy that ``address`` ("<kind>:<place>") names, ready to answer in time.
 
     Raises:
         UnknownNameError: no such kind.
@@ -65,7 +65,9 @@ def load_policy(address: str, spec: RobotSpec) -> Policy:
         raise UnknownNameError("kind of policy", kind, ["onnx"])
     from policy.onnx_policy import OnnxPolicy
 
-    return OnnxPolicy(Path(place), spec)
+    policy = OnnxPolicy(Path(place), spec)
+    policy.warm_up()  # the first inference is slow, and the arm stands still now
+    return policy
 
 
 class InferenceWorker(threading.Thread):
@@ -135,6 +137,7 @@ class PolicyNode(LifecycleNode):
         self._spec = RobotSpec.load(robot_file(self._settings.robot))
         self._policy: Policy | None = None
         self._worker: InferenceWorker | None = None
+        self._failure: BaseException | None = None
         self._streams = RobotStreams(self._spec, self._settings.lock_step)
         self._in_force: StreamBuffer[FloatArray] = StreamBuffer(topics.COMMITTED_ACTIONS)
         self._asked_ns: int | None = None
@@ -160,10 +163,7 @@ class PolicyNode(LifecycleNode):
         except ProphRLError as error:
             self.get_logger().error(str(error))
             return TransitionCallbackReturn.FAILURE
-        began = time.monotonic()
-        self._policy.reset(0)
-        self._policy.infer(self._blank(), np.empty((0, len(self._spec.actions))))  # the first inference is slow; the arm stands still
-        self.get_logger().info(f"{self._settings.policy} ready, first inference took {1e3 * (time.monotonic() - began):.0f} ms")
+        self.get_logger().info(f"{self._settings.policy} ready")
         self._worker = InferenceWorker(self._policy, self._answer, self._beat, self._fail, self._settings.heartbeat_s)
         self._worker.start()
         return super().on_configure(state)
@@ -186,8 +186,12 @@ class PolicyNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def close(self) -> None:
+        """Raises: ProphRLError: the policy has failed, which is why the node ends."""
         self._active = False
         self._end_worker()
+        if self._failure is not None:
+            kind = type(self._failure).__name__
+            raise ProphRLError(f"inference failed, {kind}: {self._failure}") from self._failure
 
     def _end_worker(self) -> None:
         if self._worker is not None:
@@ -261,13 +265,8 @@ class PolicyNode(LifecycleNode):
             self._heartbeat_out.publish(convert.header(self.get_clock().now().nanoseconds, "policy"))
 
     def _fail(self, error: BaseException) -> None:
-        self.get_logger().fatal(f"inference failed: {type(error).__name__}: {error}")
+        self._failure = error
         rclpy.try_shutdown()
-
-    def _blank(self) -> Observation:
-        images = {camera.name: np.zeros((camera.height, camera.width, 3), np.uint8) for camera in self._spec.cameras}
-        middle = (self._spec.lower + self._spec.upper) / 2
-        return Observation(0, images, np.zeros(len(self._spec.state_names)), middle, self._instruction)
 
 
 def main(_: Any = None) -> int:

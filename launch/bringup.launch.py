@@ -1,0 +1,59 @@
+"""A robot's processes: ``ros2 launch robot_stack bringup.launch.py robot:=sim_metaworld policy:=<folder>``.
+
+Real time; the recorder runs, ``~/start`` begins an episode. Lifecycle nodes are configured and activated by whoever operates the robot.
+"""
+
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import LifecycleNode, Node
+
+from robot_stack.bringup import Setup, environment, processes
+
+ARGUMENTS = {
+    "robot": "sim_metaworld",
+    "task": "button-press-topdown-v3",
+    "policy": "",
+    "behaviour": "expert",
+    "folder": "episodes",
+    "domain": "0",
+    "namespace": "",
+    "log_level": "info",
+}
+
+
+def start(context: LaunchContext) -> list:
+    """The actions for the arguments that were given."""
+    given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    source = "policy" if given["policy"] else "behaviour"
+    setup = Setup(
+        robot=given["robot"],
+        source=source,
+        policy=f"onnx:{given['policy']}" if given["policy"] else "",
+        behaviour=given["behaviour"],
+        task=given["task"],
+        record=True,
+        folder=given["folder"],
+    )
+    actions: list = [SetEnvironmentVariable(name, value) for name, value in environment(int(given["domain"])).items()]
+    for node in processes(setup):
+        kind = LifecycleNode if node.lifecycle else Node
+        actions.append(
+            kind(
+                package="robot_stack",
+                executable=node.executable,
+                name=node.name,
+                namespace=given["namespace"],
+                parameters=[str(node.parameter_file), dict(node.parameters)],
+                arguments=["--ros-args", "--log-level", given["log_level"]],
+                output="both",
+                emulate_tty=node.terminal,
+            )
+        )
+    return actions
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Read by ``ros2 launch``."""
+    declared = [DeclareLaunchArgument(name, default_value=default) for name, default in ARGUMENTS.items()]
+    return LaunchDescription([*declared, OpaqueFunction(function=start)])
