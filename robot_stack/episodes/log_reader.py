@@ -2,7 +2,7 @@
 
 import fcntl
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from mcap.reader import make_reader
 from mcap.records import Channel, McapRecord, Message, Metadata, Schema
 from mcap.stream_reader import StreamReader
 
-from robot_stack.core.errors import BadFileError
+from robot_stack.core.errors import BadFileError, UnknownNameError
 from robot_stack.episodes.log_writer import LABEL_RECORD, META_RECORD
 from robot_stack.episodes.meta import ACTIVE_SUFFIX, FINISHED_SUFFIX, EpisodeMeta, Label, read_label
 
@@ -64,7 +64,10 @@ class EpisodeLog:
         records = _index_metadata(path) if finished else _first_metadata(path)
         if META_RECORD not in records:
             raise BadFileError(path, "does not say which episode it is; it was not written by this project, or cut at once")
-        label = read_label(path) or Label.parse(records.get(LABEL_RECORD, {}).get("label", Label.UNLABELLED))
+        try:
+            label = read_label(path) or Label.parse(records.get(LABEL_RECORD, {}).get("label", Label.UNLABELLED))
+        except UnknownNameError as error:
+            raise BadFileError(path, str(error)) from error
         return cls(path, EpisodeMeta.from_record(records[META_RECORD], path), label, finished)
 
     @property
@@ -72,11 +75,11 @@ class EpisodeLog:
         """Name of the episode."""
         return self.meta.name
 
-    def messages(self, topics: Collection[str] | None = None) -> Iterator[LoggedMessage]:
+    def messages(self, accept: Callable[[str], bool] | None = None) -> Iterator[LoggedMessage]:
         """Messages in the order in which they were logged; of a cut log those that were flushed.
 
         Args:
-            topics: only these; by default all.
+            accept: says of a topic whether it is wanted; by default all are.
 
         Raises:
             BadFileError: a finished log is damaged.
@@ -90,7 +93,7 @@ class EpisodeLog:
                 channels[record.id] = (record.topic, schemas.get(record.schema_id, ""))
             elif isinstance(record, Message):
                 topic, msgtype = channels[record.channel_id]
-                if topics is None or topic in topics:
+                if accept is None or accept(topic):
                     yield LoggedMessage(topic, msgtype, record.log_time, record.data)
 
 

@@ -1,0 +1,173 @@
+"""The small streams of a log (everything but pictures), and the ticks that they define."""
+
+import itertools
+import logging
+import struct
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from rosbags.serde import SerdeError
+from rosbags.typesys import Stores, get_typestore
+
+from robot_stack.core.chunk_buffer import ChunkBuffer
+from robot_stack.core.errors import BadFileError
+from robot_stack.core.robot_spec import RobotSpec
+from robot_stack.core.types import FloatArray
+from robot_stack.episodes.log_reader import EpisodeLog, LoggedMessage
+from robot_stack.episodes.messages import BadMessageError, chunk_of, joint_values, pose_values, trajectory_targets
+
+SENT, COMMITTED, IN_FORCE = "sent_action", "committed_actions", "target_in_force"
+CHUNK, TELEOP, TASK, SUCCESS = "action_chunk", "teleop/action", "task", "evaluation/success"
+POSE, JOINTS = "ee_pose", "joint_states"
+SMALL = (SENT, COMMITTED, IN_FORCE, CHUNK, TELEOP, TASK, SUCCESS, POSE, JOINTS)
+EVEN = 0.01  # ticks that keep the nominal period this well (relative) are taken as they are
+TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Tick:
+    """One action that was sent.
+
+    Attributes:
+        stamp_ns: t_k [ns].
+        commanded: target in force before it [A].
+        sent: what was sent, after the guard [A].
+        wanted: what policy or teleop had asked for [A].
+        success: whether the task had been done by t_k; None where nobody published it.
+        next_success: the same one tick later; for the last tick, at the end of the log.
+    """
+
+    stamp_ns: int
+    commanded: FloatArray
+    sent: FloatArray
+    wanted: FloatArray
+    success: bool | None
+    next_success: bool | None
+
+
+@dataclass
+class SmallStreams:
+    """What a log holds besides pictures, in the order of the log.
+
+    Attributes:
+        sent: stamp -> (target sent, target asked for).
+        references: (stamp, target in force) as told by the executor, or by the arm's driver.
+        successes: (stamp, task done).
+        states: (stamp, topic, value) of poses [6] and joints.
+        instruction: as published.
+    """
+
+    sent: dict[int, tuple[FloatArray, FloatArray]] = field(default_factory=dict)
+    references: list[tuple[int, FloatArray]] = field(default_factory=list)
+    successes: list[tuple[int, bool]] = field(default_factory=list)
+    states: list[tuple[int, str, Any]] = field(default_factory=list)
+    instruction: str = ""
+
+
+def read_small_streams(log: EpisodeLog, spec: RobotSpec) -> SmallStreams:
+    """Read a log without its pictures; malformed messages are dropped, with one warning a topic.
+
+    Raises:
+        BadFileError: the log is damaged.
+    """
+    streams = SmallStreams()
+    buffer = ChunkBuffer(len(spec.actions))  # what the executor did with the chunks, done again
+    dropped: Counter[str] = Counter()
+    for message in log.messages(lambda topic: relative(topic, SMALL) is not None):
+        name = relative(message.topic, SMALL)
+        assert name is not None
+        try:
+            _take(streams, buffer, name, message, spec)
+        except BadMessageError as error:
+            if not dropped[name]:
+                _log.warning("%s: %s; dropped, as are further ones", log.path.name, error)
+            dropped[name] += 1
+    streams.states.sort(key=lambda entry: entry[0])
+    streams.references.sort(key=lambda entry: entry[0])
+    return streams
+
+
+def ticks_of(streams: SmallStreams, spec: RobotSpec, log: EpisodeLog) -> list[Tick]:
+    """The ticks of an episode, one nominal period apart.
+
+    Ticks that jitter (real time) are put on an even grid from the first to the last; a grid point takes what was sent last
+    before the middle of its period, so a tick that was missed repeats the target in force.
+
+    Raises:
+        BadFileError: no action was sent.
+    """
+    stamps = sorted(streams.sent)
+    if not stamps:
+        raise BadFileError(log.path, f"no {SENT} in it: nothing was executed")
+    period = spec.period_ns
+    if any(abs(after - before - period) > EVEN * period for before, after in itertools.pairwise(stamps)):
+        count = round((stamps[-1] - stamps[0]) / period) + 1
+        grid = [stamps[0] + k * period for k in range(count)]
+        chosen = [stamps[bisect_right(stamps, stamp + period // 2) - 1] for stamp in grid]
+    else:
+        grid = chosen = stamps
+    known = bisect_right(streams.references, grid[0], key=lambda entry: entry[0])
+    ticks: list[Tick] = []
+    commanded = streams.references[known - 1][1] if known else None
+    for stamp, source in zip(grid, chosen, strict=True):
+        sent, wanted = streams.sent[source]
+        if commanded is not None:  # else nobody told the first reference: the row would invent one
+            done, done_next = (_success_at(streams.successes, at) for at in (stamp, stamp + period))
+            ticks.append(Tick(stamp, commanded, sent, wanted, done, done_next))
+        commanded = sent
+    return ticks
+
+
+def relative(topic: str, names: tuple[str, ...]) -> str | None:
+    """Which of ``names`` a topic is, in whatever namespace; None where it is none of them."""
+    return next((name for name in names if topic.endswith(f"/{name}")), None)
+
+
+def deserialise(message: LoggedMessage) -> Any:
+    """The message as an object.
+
+    Raises:
+        BadMessageError: its bytes are not one of its type.
+    """
+    try:
+        return TYPESTORE.deserialize_cdr(message.data, message.msgtype)
+    except (SerdeError, struct.error, ValueError, IndexError, KeyError, AssertionError, MemoryError) as error:
+        raise BadMessageError(message.topic, f"not a {message.msgtype}: {error!r}") from error
+
+
+def _take(streams: SmallStreams, buffer: ChunkBuffer, name: str, logged: LoggedMessage, spec: RobotSpec) -> None:
+    message, stamp = deserialise(logged), logged.stamp_ns
+    if name == SENT:
+        target = trajectory_targets(message, spec, name)[0]
+        wanted = buffer.pop(stamp)
+        streams.sent[stamp] = (target, target if wanted is None else wanted)
+    elif name in (COMMITTED, IN_FORCE):
+        streams.references.append((stamp, trajectory_targets(message, spec, name)[0]))
+    elif name == CHUNK:
+        buffer.push(chunk_of(message, spec, name), stamp)
+    elif name == TELEOP:
+        buffer.replace(chunk_of(message, spec, name), stamp)
+    elif name == POSE:
+        streams.states.append((stamp, name, pose_values(message, name)))
+    elif name == JOINTS:
+        streams.states.append((stamp, name, joint_values(message, name)))
+    elif name == SUCCESS:
+        streams.successes.append((stamp, bool(message.data)))
+    else:
+        streams.instruction = str(message.data)
+
+
+def _success_at(successes: list[tuple[int, bool]], stamp_ns: int) -> bool | None:
+    """Whether the task had been done by ``stamp_ns``.
+
+    In lock-step the arm tells it once a tick, and once more after the last tick with that tick's stamp, as time has stopped. So
+    of several with the very stamp asked for the first counts; past the last tick, the last of all.
+    """
+    at = bisect_left(successes, stamp_ns, key=lambda entry: entry[0])
+    if at < len(successes) and successes[at][0] == stamp_ns:
+        return successes[at][1]
+    return successes[at - 1][1] if at else None
