@@ -55,7 +55,7 @@ class FakeEpisode:
     def random(cls, length: int, seed: int = 0, first_success: int | None = None) -> "FakeEpisode":
         """A random walk whose guard clips some of what was wanted."""
         draw = np.random.default_rng(seed)
-        wanted = np.cumsum(draw.normal(0, 0.02, (length, 4)), axis=0) + [0.0, 0.6, 0.2, 0.5]
+        wanted = np.array([0.0, 0.6, 0.2, 0.5]) + np.cumsum(draw.normal(0, 0.02, (length, 4)), axis=0)
         sent = np.clip(wanted, -0.05, 0.65)
         return cls(
             images=draw.integers(0, 256, (length, 64, 64, 3), dtype=np.uint8),
