@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH = 640
+WIDTH = 500
 COLOURS = 6
 
 
@@ -45,9 +45,9 @@ class Bar:
 
 def interval_chart(bars: Sequence[Bar], top: float = 100.0, unit: str = "%") -> str:
     """Horizontal bars from 0 to ``top`` with their intervals as whiskers."""
-    left, row, head = 190, 34, 6
+    left, row, head = 130, 36, 6
     height = head + row * len(bars) + 26
-    scale = (WIDTH - left - 120) / top
+    scale = (WIDTH - left - 105) / top
     parts = [_grid_vertical(left, scale, top, head, head + row * len(bars), unit)]
     for index, bar in enumerate(bars):
         y = head + row * index + 6
@@ -76,7 +76,7 @@ def line_chart(curves: Sequence[Curve], x_label: str, y_label: str, y_range: tup
     ys = [y for curve in drawn for _, y in curve.points if math.isfinite(y)] or [0.0]
     low, high = y_range or _padded(min(ys), max(ys))
     left, right, top, bottom = 58, 16, 30, 44
-    height = 250
+    height = 220
     first = min(xs)
     last = max(*xs, first + 1e-9)
 

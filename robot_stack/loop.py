@@ -29,23 +29,21 @@ def closed_loop(recipe: Recipe, run: Path, seed: int) -> list[Stage]:
     plan = _Plan(recipe, run, seed)
 
     plan.round_index = 0
-    demonstrations = plan.collect("demonstrations", "expert", recipe.demonstrations, purpose="demonstrations")
+    taught = plan.record("demonstrations", "expert", recipe.demonstrations, purpose="demonstrations")
+    demonstrations = plan.convert("demonstrations", [taught])
     sft = plan.learn("train-policy", data=[demonstrations])
     sft_onnx = plan.learn("export", name="export-sft", data=[demonstrations], policy=sft)
-    known = [demonstrations]
-    for behaviour, episodes in recipe.exploration:
-        known.append(plan.collect(behaviour, behaviour, episodes))
-    for number, (noise, episodes) in enumerate(recipe.sft_rollouts):
-        known.append(plan.collect(f"sft-{number}", "policy", episodes, policy=sft_onnx, noise=noise))
+    logs = [plan.record(behaviour, behaviour, episodes) for behaviour, episodes in recipe.exploration]
+    logs += plan.rollouts("sft", sft_onnx, recipe.sft_rollouts)
+    known = [demonstrations, plan.convert("collection", logs)]
     world = plan.learn("adapt", data=known)
     judge = plan.learn("train-judge", data=known, world_model=world)
     scout = plan.learn("train-rl", name="train-rl-scout", data=known, policy=sft, world_model=world, judge=judge)
     scout_onnx = plan.learn("export", name="export-scout", data=[demonstrations], policy=scout)
 
     plan.round_index = 1
-    for number, (noise, episodes) in enumerate(recipe.scout_rollouts):
-        known.append(plan.collect(f"scout-{number}", "policy", episodes, policy=scout_onnx, noise=noise))
-    held_out = plan.collect("held-out", "noisy", recipe.held_out)
+    known.append(plan.convert("refresh", plan.rollouts("scout", scout_onnx, recipe.scout_rollouts)))
+    held_out = plan.convert("held-out", [plan.record("held-out", "noisy", recipe.held_out)])
     world = plan.learn("adapt", data=known, world_model=world)
     judge = plan.learn("train-judge", data=known, world_model=world)
     improved = plan.learn("train-rl", data=known, policy=sft, world_model=world, judge=judge)
@@ -69,7 +67,7 @@ class _Plan:
         self._settings = _task_settings(recipe)
         self._collected = 0
 
-    def collect(
+    def record(
         self,
         name: str,
         behaviour: str,
@@ -78,32 +76,31 @@ class _Plan:
         policy: Path | None = None,
         noise: float = 0.0,
     ) -> Path:
-        """Record episodes through the robot's processes and convert them; the dataset."""
+        """Record episodes through the robot's processes, each from a start of its own; the folder of logs."""
         first = self.first_seed(purpose)
         if purpose == "collection":
             first, self._collected = first + self._collected, self._collected + episodes
-        acting = ["--policy", str(policy), "--noise", str(noise)] if policy else []
-        logs = self._robot(
-            "record",
-            f"record-{name}",
-            ["--behaviour", behaviour, "--episodes", str(episodes), "--seed", str(first), *acting],
-            policy,
-        )
+        actor = f"onnx:{policy}" if policy else behaviour
+        disturbed = ["--noise", str(noise)] if noise else []
+        return self._robot("record", f"record-{name}", ["--behaviour", actor, *_seeds(first, episodes), *disturbed], policy)
+
+    def rollouts(self, name: str, policy: Path, wanted: Sequence[tuple[float, int]]) -> list[Path]:
+        """Record episodes of an exported policy at several levels of noise; the folders of logs."""
+        return [
+            self.record(f"{name}-{number}", "policy", episodes, policy=policy, noise=noise)
+            for number, (noise, episodes) in enumerate(wanted)
+        ]
+
+    def convert(self, name: str, logs: Sequence[Path]) -> Path:
+        """Turn logs into one dataset; its folder."""
         out = self._out(f"convert-{name}")
-        self._add(f"convert-{name}", ("convert", str(logs), "--out", str(out)), out, [logs])
+        self._add(f"convert-{name}", ("convert", *map(str, logs), "--out", str(out)), out, logs)
         return out
 
     def deploy(self, name: str, policy: Path) -> Path:
         """Run an exported policy through the robot's processes on the first seeds of the evaluation; its results."""
-        arguments = [
-            "--policy",
-            str(policy),
-            "--episodes",
-            str(self.recipe.deploy_episodes),
-            "--seed",
-            str(self.first_seed("evaluation")),
-        ]
-        return self._robot("deploy", name, arguments, policy)
+        seeds = _seeds(self.first_seed("evaluation"), self.recipe.deploy_episodes)
+        return self._robot("deploy", name, ["--policy", str(policy), *seeds], policy)
 
     def learn(
         self,
@@ -153,6 +150,10 @@ class _Plan:
 
     def _add(self, name: str, argv: tuple[str, ...], out: Path, inputs: Sequence[Path], resolver: str = "") -> None:
         self.stages.append(Stage(name, self.round_index, argv, out, tuple(inputs), resolver))
+
+
+def _seeds(first: int, episodes: int) -> list[str]:
+    return ["--seeds", f"{first}:{first + episodes}"]
 
 
 def _task_settings(recipe: Recipe) -> Any:

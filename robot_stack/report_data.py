@@ -1,0 +1,143 @@
+"""What a run left on disk, as the report reads it: manifests, outcomes of episodes, curves, pictures."""
+
+import csv
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from robot_stack.core.errors import BadFileError, ProphRLError
+from robot_stack.core.statistics import Interval, PairedComparison, paired_comparison, wilson_interval
+from robot_stack.run_dir import stage_dir
+from robot_stack.stages import Manifest
+
+OUTCOME_FILES = ("evaluation.json", "results.json")  # of `prophrl evaluate` and `prophrl deploy`
+MEDIA = {".webp": "image/webp", ".png": "image/png", ".gif": "image/gif"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Episodes of one policy.
+
+    Attributes:
+        stage: the stage that ran them, e.g. "evaluate-rl".
+        starts: start seed of each.
+        success: whether each succeeded.
+    """
+
+    stage: str
+    starts: tuple[int, ...]
+    success: tuple[bool, ...]
+
+    @property
+    def interval(self) -> Interval:
+        """Rate of success with Wilson's 95 % interval."""
+        return wilson_interval(sum(self.success), len(self.success))
+
+    def minus(self, other: "Outcome") -> PairedComparison:
+        """This policy minus ``other`` on the starts that both were given."""
+        ours, theirs = dict(zip(self.starts, self.success, strict=True)), dict(zip(other.starts, other.success, strict=True))
+        common = [start for start in self.starts if start in theirs]
+        return paired_comparison([theirs[start] for start in common], [ours[start] for start in common])
+
+
+class RunFiles:
+    """Read access to the folder of a run.
+
+    Args:
+        run: the folder.
+
+    Raises:
+        ProphRLError: no stage of the run has finished.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        manifests = [Manifest.load(path) for path in sorted(run.glob("round-*/*.manifest.json"))]
+        if not manifests:
+            raise ProphRLError(f"{run}: no finished stage to report on; begin with: prophrl demo")
+        self.manifests = sorted(manifests, key=lambda manifest: manifest.finished)
+
+    def last(self, stage: str) -> Manifest | None:
+        """The manifest of ``stage`` in the latest round that has it."""
+        found = [manifest for manifest in self.manifests if manifest.stage == stage]
+        return max(found, key=lambda manifest: manifest.round_index, default=None)
+
+    def all_of(self, stage: str) -> list[Manifest]:
+        """The manifests of ``stage``, by round."""
+        return sorted((m for m in self.manifests if m.stage == stage), key=lambda manifest: manifest.round_index)
+
+    def folder(self, manifest: Manifest) -> Path:
+        """Where that stage wrote."""
+        return stage_dir(self.run, manifest.round_index, manifest.stage)
+
+    def outcome(self, stage: str) -> Outcome | None:
+        """Success of each episode that ``stage`` ran, None where it has not run.
+
+        Raises:
+            BadFileError: it has run, but left no list of outcomes.
+        """
+        manifest = self.last(stage)
+        if manifest is None:
+            return None
+        for name in OUTCOME_FILES:
+            path = self.folder(manifest) / name
+            if path.is_file():
+                return _outcome(stage, path)
+        raise BadFileError(self.folder(manifest), f"holds none of {', '.join(OUTCOME_FILES)}")
+
+    def curves(self, manifest: Manifest) -> dict[str, list[tuple[float, float]]]:
+        """Name -> (step, value) of everything in the stage's ``metrics.csv``."""
+        path = self.folder(manifest) / "metrics.csv"
+        curves: dict[str, list[tuple[float, float]]] = {}
+        if path.is_file():
+            with path.open(newline="", encoding="utf-8") as stream:
+                for row in csv.DictReader(stream):
+                    value = float(row["value"])
+                    if math.isfinite(value):
+                        curves.setdefault(row["name"], []).append((float(row["step"]), value))
+        return curves
+
+    def media(self, manifest: Manifest) -> list[tuple[Path, str]]:
+        """Pictures and animations that the stage wrote, with their MIME types."""
+        files = sorted(path for path in self.folder(manifest).rglob("*") if path.suffix in MEDIA)
+        return [(path, MEDIA[path.suffix]) for path in files]
+
+    def true_episodes(self) -> dict[str, int]:
+        """What each stage used of the true robot or simulator, by stage; reported evaluations are not learning and left out."""
+        used: dict[str, int] = {}
+        for manifest in self.manifests:
+            count = _recorded(manifest) + _counted(manifest.figures.get("true_episodes"))
+            if count:
+                name = f"{manifest.stage} (round {manifest.round_index})"
+                used[name] = used.get(name, 0) + count
+        return used
+
+
+def _outcome(stage: str, path: Path) -> Outcome:
+    """Read either form: lists of starts and successes, or a list of episodes."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        if "episodes" in raw and isinstance(raw["episodes"], list):
+            pairs = [(int(episode["seed"]), bool(episode["success"])) for episode in raw["episodes"]]
+        else:
+            pairs = [(int(start), bool(success)) for start, success in zip(raw["starts"], raw["success"], strict=True)]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadFileError(path, f"does not hold the outcome of each episode: {error!r}") from error
+    return Outcome(stage, tuple(start for start, _ in pairs), tuple(success for _, success in pairs))
+
+
+def _recorded(manifest: Manifest) -> int:
+    """Episodes that a recording stage was asked for."""
+    if manifest.argv[0] != "record":
+        return 0
+    first, last = manifest.argv[manifest.argv.index("--seeds") + 1].split(":")
+    return int(last) - int(first)
+
+
+def _counted(figure: Any) -> int:
+    """A stage's own count: a number, or a mapping purpose -> number."""
+    if isinstance(figure, dict):
+        return sum(int(value) for value in figure.values())
+    return int(figure) if isinstance(figure, int | float) else 0
