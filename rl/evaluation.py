@@ -3,6 +3,7 @@
 Shapes: N = episodes, H = actions in a chunk, A = numbers in an action.
 """
 
+import contextlib
 import json
 import logging
 import time
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from learning.metrics_log import write_figures
 from policy.flow_policy import FlowPolicy
 from policy.inputs import chunk_noise
 from policy.sampling import plan
@@ -66,19 +68,21 @@ class Evaluation:
             raise SpecMismatchError("evaluation", "the one it is compared with", [f"other starts: {ours}, {theirs}"])
         return paired_comparison(earlier.success, self.success)
 
-    def write(self, path: Path, **facts: Any) -> None:
-        """Write outcomes, rate, interval and ``facts`` as JSON, at once or not at all."""
+    @property
+    def figures(self) -> dict[str, Any]:
+        """Rate and interval, for reports."""
         interval = self.interval
-        mapping = {
+        return {
             "success_rate": interval.estimate,
             "wilson_95": [interval.lower, interval.upper],
             "episodes": len(self),
+            "mean_ticks": float(np.mean(self.ticks)),
             "seconds": round(self.seconds, 2),
-            **facts,
-            "starts": self.starts,
-            "success": self.success,
-            "ticks": self.ticks,
         }
+
+    def write(self, path: Path, **facts: Any) -> None:
+        """Write outcomes, rate, interval and ``facts`` as JSON, at once or not at all."""
+        mapping = {**self.figures, **facts, "starts": self.starts, "success": self.success, "ticks": self.ticks}
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(mapping, indent=2) + "\n", encoding="utf-8")
@@ -150,3 +154,46 @@ def _evaluate_batch(
         if seen.success.all():
             break
     return np.asarray(seen.success, dtype=bool), ticks
+
+
+def compare(ours: Evaluation, theirs: Evaluation) -> dict[str, Any]:
+    """Figures of ``ours`` minus ``theirs`` on the same starts, for reports."""
+    comparison = ours.against(theirs)
+    return {
+        "difference": comparison.difference.estimate,
+        "newcombe_95": [comparison.difference.lower, comparison.difference.upper],
+        "gained": comparison.gained,
+        "lost": comparison.lost,
+        "mcnemar_p": comparison.p_value,
+        "success_rate_against": theirs.rate,
+    }
+
+
+def main(argv: Sequence[str]) -> int:
+    """``prophrl evaluate``: true success of ``checkpoint.policy``, outcome by outcome, in ``<out>/evaluation.json``."""
+    from learning.hydra_entry import compose
+    from rl.configuration import checkpoint_folder, start_policy, trials
+
+    config = compose(argv, "evaluate")
+    out, policy = Path(config.out), start_policy(config)
+    with contextlib.closing(trials(config)) as truth:
+        settings = truth.settings
+        earlier = None if settings.against is None else Evaluation.read(Path(settings.against))
+        starts = truth.seeds("evaluation", settings.episodes)
+        result = truth.evaluate(policy, starts, progress=True)
+    facts: dict[str, Any] = {"task": config.task.name, "policy": policy.manifest.policy_hash}
+    if earlier is not None:
+        facts["against"] = compare(result, earlier)
+    result.write(out / "evaluation.json", **facts)
+    write_figures(out / "figures.json", result.figures | facts)
+    _log.info("%s on %s: %s %% of %d", checkpoint_folder(config, "policy"), config.task.name, result.interval, len(result))
+    if earlier is not None:
+        comparison = result.against(earlier)
+        _log.info(
+            "against %s: %s points, gained %d, lost %d",
+            settings.against,
+            comparison.difference,
+            comparison.gained,
+            comparison.lost,
+        )
+    return 0

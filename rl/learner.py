@@ -1,7 +1,7 @@
 """The learner: rollouts and advantages in, changed weights out.
 
-Shapes: R = rollouts, B = valid chunks of all of them, S = random flow steps, K = flow steps, H = actions in a chunk, A = numbers
-in an action.
+Shapes: R = rollouts, B = valid chunks of all of them, S = random flow steps, K = flow steps, H = actions in a chunk,
+A = numbers in an action.
 """
 
 import copy

@@ -1,5 +1,6 @@
 """The learning loop: practise, judge, compare within groups, follow the FA-GRPO loss, check the truth, keep the best."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -8,12 +9,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from learning.metrics_log import MetricsLog
+from learning.metrics_log import MetricsLog, write_figures
+from policy import checkpoint
 from policy.flow_policy import FlowPolicy
 from rl.advantages import AdvantageSettings, group_advantages
 from rl.evaluation import Evaluation, evaluate
 from rl.flow_sde import FlowGrpoStep, SdeSampler, SdeStep
 from rl.learner import Learner, LearnerSettings
+from rl.practice import PracticeSettings, make_practice
 from rl.rollout import Episodes, RolloutSettings, by_group, practise
 from rl.state import RlState
 from rl.stopping import StopSettings
@@ -33,15 +36,18 @@ class RlSettings:
         updates: at most so many.
         lr: learning rate of Adam.
         check_every: updates between two checks in the true environment; the start policy and the last are checked in any case.
+        check_episodes: true episodes of a check.
         imagined_checks: starts on which success is checked in the imagination at the same time.
         step: the SDE step and its noise level.
-        rollout, advantages, learner, stop: settings of the parts.
+        practice, rollout, advantages, learner, stop: settings of the parts.
     """
 
     updates: int = 20
     lr: float = 7e-5
     check_every: int = 5
+    check_episodes: int = 40
     imagined_checks: int = 40
+    practice: PracticeSettings = field(default_factory=PracticeSettings)
     step: SdeStep = field(default_factory=FlowGrpoStep)
     rollout: RolloutSettings = field(default_factory=RolloutSettings)
     advantages: AdvantageSettings = field(default_factory=AdvantageSettings)
@@ -49,8 +55,8 @@ class RlSettings:
     stop: StopSettings = field(default_factory=StopSettings)
 
     def __post_init__(self) -> None:
-        if min(self.updates, self.check_every) < 1:
-            raise ValueError(f"updates and check_every must be at least 1, got {self.updates} and {self.check_every}")
+        if min(self.updates, self.check_every, self.check_episodes, self.imagined_checks) < 1:
+            raise ValueError("updates, check_every, check_episodes and imagined_checks must be at least 1")
         if not self.lr > 0:
             raise ValueError(f"lr must be positive, got {self.lr}")
 
@@ -66,6 +72,19 @@ class RlResult:
 
     policy: FlowPolicy
     state: RlState
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """For the manifest and the report."""
+        state = self.state
+        return {
+            "updates": state.update,
+            "best_update": state.best_update,
+            "true_success": {"start": state.start_success, "best": state.best_success},
+            "true_episodes": state.true_episodes,
+            "stopped": state.stopped,
+            "seconds": round(state.seconds, 1),
+        }
 
 
 def train(
@@ -126,6 +145,40 @@ def train(
     if check is not None:
         policy.load_state_dict(state.best)
     return RlResult(policy.eval(), state)
+
+
+def main(argv: Sequence[str]) -> int:
+    """``prophrl train-rl``: from ``checkpoint.policy`` to the better checkpoint ``out``, in ``checkpoint.world_model``."""
+    from learning.hydra_entry import build, compose
+    from rl.configuration import reference_policy, start_policy, trials
+
+    config = compose(argv, "train-rl")
+    settings: RlSettings = build(config.rl)
+    policy, reference, out = start_policy(config), reference_policy(config), Path(config.out)
+    with (
+        contextlib.closing(trials(config)) as truth,
+        contextlib.closing(make_practice(config, settings.practice, truth)) as practice,
+    ):
+        selection = truth.seeds("rl_selection", settings.check_episodes)
+        result = train(
+            policy,
+            practice.environment,
+            practice.pool,
+            truth.episodes(policy),
+            lambda candidate: truth.evaluate(candidate, selection),
+            settings,
+            out,
+            reference=reference,
+            identity={"start policy": policy.manifest.policy_hash, **practice.identity},
+            practice_is_true=practice.is_true,
+        )
+    facts = result.facts | {"seed": config.seed, "practice": settings.practice.where}
+    manifest = checkpoint.save(result.policy, out, {"rl": facts})
+    write_figures(out / "figures.json", facts)
+    _log.info(
+        "policy %s of update %d in %s: %s", manifest.policy_hash[:12], result.state.best_update, out, facts["true_success"]
+    )
+    return 0
 
 
 def _is_due(update: int, settings: RlSettings) -> bool:
