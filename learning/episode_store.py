@@ -175,9 +175,9 @@ def _episode_of_arrays(file: Path, arrays: Arrays) -> Episode:
 def _episode_of_clip(file: Path, arrays: Arrays) -> Episode:
     """A clip with measured poses as x, y, z, roll, pitch, yaw, gripper and actions as changes of these (BridgeData V2).
 
-    The target in force is not in the clip: the measured pose stands in for it. Orientations become rotation vectors. A change of
-    orientation is given in the base frame, R_next = Exp(change) R: so it predicts the next pose of the clips best (mean error
-    0.020 rad, against 0.026 in the tool frame and 0.025 for a sum of angles). Ours is in the tool frame (``core.actions``).
+    The target in force is not in the clip: the measured pose stands in for it. Orientations become rotation vectors. A change
+    of orientation is given in the base frame, R_next = Exp(change) R: so it predicts the next pose of the clips best (mean
+    error 0.020 rad, against 0.026 in the tool frame and 0.025 for a sum of angles). Ours is in the tool frame.
     """
     state, action = (_finite(file, key, arrays[key]) for key in ("state", "action"))
     if state.ndim != 2 or state.shape[1] != 7 or action.shape != state.shape:

@@ -120,22 +120,24 @@ class EpisodeLogWriter:
         self._stop.set()
         self._flusher.join()
         finished = self._folder / f"{self.name}{FINISHED_SUFFIX}"
-        with self._guarded():
-            self._mcap.flush()
-            self._mcap.add_metadata(LABEL_RECORD, {"label": label.value})
-            self._mcap.finish()
-            self._file.sync()
-            self.path.rename(finished)
-            self.path = finished
-            sync_folder(self._folder)
-        self._file.close()
+        try:
+            with self._guarded():
+                self._mcap.flush()
+                self._mcap.add_metadata(LABEL_RECORD, {"label": label.value})
+                self._mcap.finish()
+                self._file.sync()
+                self.path.rename(finished)
+                self.path = finished
+                sync_folder(self._folder)
+        finally:
+            self._file.close()
         return finished
 
     def abort(self) -> None:
-        """Stop without finishing: what was logged stays in the ``.active`` file."""
+        """Stop without finishing: what was logged stays in the ``.active`` file. Harmless after a failure."""
         self._stop.set()
         self._flusher.join()
-        with contextlib.suppress(OSError), self._guarded():
+        with contextlib.suppress(OSError, DiskFullError), self._guarded():
             self._mcap.flush()
         self._file.close()
 
@@ -224,4 +226,6 @@ class DirectFile:
         os.fsync(self._descriptor)
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1

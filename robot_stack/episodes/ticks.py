@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rosbags.serde import SerdeError
-from rosbags.typesys import Stores, get_typestore
 
 from robot_stack.core.chunk_buffer import ChunkBuffer
 from robot_stack.core.errors import BadFileError
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.core.types import FloatArray
 from robot_stack.episodes.log_reader import EpisodeLog, LoggedMessage
+from robot_stack.episodes.log_writer import TYPESTORE
 from robot_stack.episodes.messages import BadMessageError, chunk_of, joint_values, pose_values, trajectory_targets
 
 SENT, COMMITTED, IN_FORCE = "sent_action", "committed_actions", "target_in_force"
@@ -23,7 +23,6 @@ CHUNK, TELEOP, TASK, SUCCESS = "action_chunk", "teleop/action", "task", "evaluat
 POSE, JOINTS = "ee_pose", "joint_states"
 SMALL = (SENT, COMMITTED, IN_FORCE, CHUNK, TELEOP, TASK, SUCCESS, POSE, JOINTS)
 EVEN = 0.01  # ticks that keep the nominal period this well (relative) are taken as they are
-TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
 
 _log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """`prophrl convert`: episode logs -> LeRobot dataset v3. Needs the ``train`` extra, as LeRobot does.
 
-Incremental and idempotent: the dataset itself says which logs it holds. What a frame holds: ``dataset_writer``.
+Incremental and idempotent: the dataset itself says which logs it holds. What a frame holds: ``lerobot_writer``.
 """
 
 import argparse
@@ -47,8 +47,8 @@ def convert(sources: Sequence[Path], root: Path) -> Conversion:
         MissingDependencyError: LeRobot is not installed.
     """
     _need_lerobot()
-    from robot_stack.episodes.dataset_folder import DatasetFolder
-    from robot_stack.episodes.dataset_writer import DatasetWriter
+    from robot_stack.episodes.lerobot_folder import DatasetFolder
+    from robot_stack.episodes.lerobot_writer import DatasetWriter
 
     paths = [path for source in sources for path in (find_logs(source) if source.is_dir() else [source])]
     folder = DatasetFolder(root)

@@ -28,8 +28,8 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
 from robot_stack.core.errors import BadFileError
 from robot_stack.core.robot_spec import CameraSpec, RobotSpec
-from robot_stack.episodes.dataset_folder import FACT, DatasetFolder
 from robot_stack.episodes.decoder import EpisodeDecoder, EpisodeSummary, Row
+from robot_stack.episodes.lerobot_folder import FACT, DatasetFolder
 from robot_stack.episodes.log_reader import EpisodeLog
 
 LOSSLESS_PIXELS = 128 * 128  # up to here a PNG a frame is hardly larger than video, exact, and faster to write and read
