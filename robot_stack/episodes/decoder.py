@@ -148,14 +148,14 @@ class _Pictures:
                 assert name is not None
                 self._waiting[self._camera_of[name]].append(message)
         for camera, queue in self._waiting.items():
-            youngest = None
+            passed = []
             while queue and queue[0].stamp_ns <= stamp_ns:
-                youngest = queue.popleft()
-            if youngest is None:
-                continue
-            try:
-                picture = image_array(deserialise(youngest), youngest.topic)
-            except BadMessageError as error:
-                _log.warning("picture dropped: %s", error)
-                continue
-            yield camera, youngest.stamp_ns, picture
+                passed.append(queue.popleft())
+            for message in sorted(passed, key=lambda entry: entry.stamp_ns, reverse=True):
+                try:
+                    picture = image_array(deserialise(message), message.topic)
+                except BadMessageError as error:
+                    _log.warning("picture dropped: %s", error)
+                    continue
+                yield camera, message.stamp_ns, picture
+                break
