@@ -1,0 +1,98 @@
+"""Frames of episodes for the autoencoder, with the pixels that move.
+
+Shapes: N = frames, T = frames of one episode, [*, H, W, 3] images uint8 RGB, [*, H, W] masks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from learning.episode import Episode
+from robot_stack.core.errors import ProphRLError, UnknownNameError
+
+FOREGROUND_DIFFERENCE = 20  # grey levels by which a pixel differs from the episode's median frame
+
+
+def camera_frames(episode: Episode, camera: str) -> npt.NDArray[np.uint8]:
+    """Frames [T, H, W, 3] of one camera.
+
+    Raises:
+        UnknownNameError: the episode has no such camera.
+    """
+    if camera not in episode.images:
+        raise UnknownNameError(f"camera of episode {episode.name}", camera, episode.images)
+    return episode.images[camera]
+
+
+def foreground(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Pixels [T, H, W] of an episode [T, H, W, 3] that differ from its median frame: the arm and what it moves."""
+    median = np.median(images, axis=0)
+    mask: npt.NDArray[np.bool_] = np.abs(images - median).max(axis=-1) > FOREGROUND_DIFFERENCE
+    return mask
+
+
+def scene_difference(images: npt.NDArray[np.uint8], common: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Pixels [H, W] of the median frame that differ from the data's ``common`` image: this episode's objects, even at rest."""
+    median = np.median(images, axis=0)
+    mask: npt.NDArray[np.bool_] = np.abs(median - common.astype(np.float64)).max(axis=-1) > FOREGROUND_DIFFERENCE
+    return mask
+
+
+@dataclass(frozen=True)
+class FrameSet:
+    """All frames of some episodes and how much each pixel counts.
+
+    Attributes:
+        images: [N, H, W, 3] uint8.
+        moving: [N, H, W] bool, see ``foreground``.
+        objects: [N, H, W] bool, see ``scene_difference``.
+    """
+
+    images: npt.NDArray[np.uint8]
+    moving: npt.NDArray[np.bool_]
+    objects: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of_episodes(cls, episodes: Sequence[Episode], camera: str) -> "FrameSet":
+        """Frames of one camera.
+
+        Raises:
+            ProphRLError: no episodes.
+            UnknownNameError: an episode lacks the camera.
+        """
+        if not episodes:
+            raise ProphRLError("no episodes to train on: check the path of the data")
+        videos = [camera_frames(episode, camera) for episode in episodes]
+        common = np.median(np.stack([video[0] for video in videos]), axis=0).astype(np.uint8)
+        return cls(
+            images=np.concatenate(videos),
+            moving=np.concatenate([foreground(video) for video in videos]),
+            objects=np.concatenate([np.repeat(scene_difference(v, common)[None], len(v), axis=0) for v in videos]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def images_at(self, rows: npt.NDArray[np.int64]) -> Tensor:
+        """Images [B, 3, H, W] in 0..1."""
+        return to_tensor(self.images[rows])
+
+    def weights_at(self, rows: npt.NDArray[np.int64], moving_weight: float, object_weight: float) -> Tensor:
+        """Weights [B, 1, H, W]: 1 for the background, more where something moves or stands."""
+        weights = 1.0 + moving_weight * self.moving[rows] + object_weight * (self.objects[rows] & ~self.moving[rows])
+        return torch.from_numpy(weights.astype(np.float32))[:, None]
+
+
+def to_tensor(images: npt.NDArray[np.uint8]) -> Tensor:
+    """[N, H, W, 3] uint8 -> [N, 3, H, W] float32 in 0..1."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().float() / 255.0
+
+
+def to_uint8(images: Tensor) -> npt.NDArray[np.uint8]:
+    """[N, 3, H, W] around 0..1 -> [N, H, W, 3] uint8."""
+    scaled = (images.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8)
+    return scaled.permute(0, 2, 3, 1).contiguous().numpy()

@@ -1,0 +1,138 @@
+"""Prophet and the judge as an environment: the learner cannot tell it from the simulator.
+
+Shapes: N = environments, H = actions in a chunk, A = numbers in an action, T = frames so far, C, h, w = latent grid.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from robot_stack.core.actions import compose, decompose
+from robot_stack.core.errors import ProphRLError, ShapeError
+from robot_stack.core.ports import EnvironmentStep
+from robot_stack.core.robot_spec import RobotSpec
+from robot_stack.core.safety import Guard
+from robot_stack.core.types import FloatArray
+from world_model.checkpoint import Prophet
+from world_model.imagination import Imagination, StartContext, encode_starts
+from world_model.judge import Judge, running_scores
+from world_model.sampler import SamplerSettings
+
+
+class ImaginedEnv:
+    """Implements ``core.ports.VectorEnvironment``.
+
+    Targets pass through the guard that the robot's executor uses. Each step's ``info`` holds "scores", the judge's probability
+    of success at each new frame [N, H] (at the start [N, 1]), and "latents", the new frames [N, H, C, h, w]. What a rollout
+    shows depends on its start, its noise seed and its actions, not on its neighbours.
+
+    Args:
+        prophet: the world model.
+        judge: made for this world model.
+        starts: moments to begin from; ``reset`` takes indices into them.
+        spec: the robot.
+        sampler: how frames are drawn.
+
+    Raises:
+        SpecMismatchError: robot, world model and judge do not belong together.
+        ProphRLError: no starts.
+    """
+
+    def __init__(
+        self,
+        prophet: Prophet,
+        judge: Judge,
+        starts: Sequence[StartContext],
+        spec: RobotSpec,
+        sampler: SamplerSettings | None = None,
+    ) -> None:
+        prophet.check_robot(spec)
+        judge.check(prophet)
+        if not starts:
+            raise ProphRLError("imagination needs at least one start: record episodes first")
+        self._prophet, self._judge, self._spec = prophet, judge, spec
+        self._sampler = sampler or SamplerSettings()
+        self._starts = tuple(starts)
+        self._encoded = encode_starts(prophet, self._starts)
+        self._imagination: Imagination | None = None
+        self._commanded: FloatArray = np.zeros((0, len(spec.actions)))
+        self._guards: list[Guard] = []
+        self._scores: FloatArray = np.zeros((0, 0))
+        self._tail = torch.zeros(0)
+
+    def __len__(self) -> int:
+        """Starts to choose from."""
+        return len(self._starts)
+
+    def reset(self, starts: Sequence[int], noise_seeds: Sequence[int] | None = None) -> EnvironmentStep:
+        """Begin N rollouts from recorded moments; ``starts`` are indices into them, ``noise_seeds`` [N] the starts by default.
+
+        Raises:
+            ProphRLError: an index outside the starts.
+            ShapeError: seeds of another number.
+        """
+        bad = [start for start in starts if not 0 <= start < len(self._starts)]
+        if bad or not len(starts):
+            raise ProphRLError(f"start {bad[0] if bad else '(none)'} is not among the {len(self._starts)} recorded starts")
+        seeds = list(starts) if noise_seeds is None else list(noise_seeds)
+        if len(seeds) != len(starts):
+            raise ShapeError("noise seeds", (len(seeds),), f"[{len(starts)}]")
+        chosen = [self._starts[start] for start in starts]
+        latents = self._encoded[torch.as_tensor(list(starts))]
+        self._imagination = Imagination(
+            self._prophet, self._sampler, latents, np.stack([start.commanded for start in chosen]), seeds
+        )
+        self._commanded = np.stack([start.commanded[-1] for start in chosen])
+        self._guards = [Guard(self._spec) for _ in chosen]
+        window = self._judge.settings.window
+        self._scores = np.zeros((len(chosen), 0))
+        first, self._tail = latents[:, -1:], latents[:, -window:-1]
+        images = np.stack([start.images[-1] for start in chosen])
+        return self._outcome(images, first)
+
+    def step(self, deltas: FloatArray) -> EnvironmentStep:
+        """Imagine one chunk of delta actions [N, H, A].
+
+        Raises:
+            ShapeError: another number of environments or actions.
+            ProphRLError: before ``reset``.
+        """
+        if self._imagination is None:
+            raise ProphRLError("reset the imagined environment before stepping it")
+        if deltas.ndim != 3 or deltas.shape[::2] != self._commanded.shape:
+            raise ShapeError("deltas", deltas.shape, f"[{len(self._commanded)}, H, {len(self._spec.actions)}]")
+        targets = self._guarded(np.asarray(deltas, dtype=np.float64))
+        frames = self._imagination.step(decompose(self._commanded, targets, self._spec.action_kinds), targets)
+        self._commanded = targets[:, -1]
+        return self._outcome(self._prophet.decode(frames[:, -1]), frames)
+
+    def close(self) -> None:
+        """Forget the rollouts."""
+        self._imagination = None
+
+    def _guarded(self, deltas: FloatArray) -> FloatArray:
+        """Absolute targets [N, H, A] as the executor would send them."""
+        wanted = compose(self._commanded, deltas, self._spec.action_kinds)
+        targets = np.empty_like(wanted)
+        for n, guard in enumerate(self._guards):
+            previous = self._commanded[n]
+            for h in range(wanted.shape[1]):
+                previous = guard.check(previous, wanted[n, h]).target
+                targets[n, h] = previous
+        return targets
+
+    def _outcome(self, images: npt.NDArray[np.uint8], frames: Tensor) -> EnvironmentStep:
+        scores = self._judge.score_frames(frames, self._tail)
+        window = self._judge.settings.window
+        self._tail = torch.cat([self._tail, frames], dim=1)[:, -(window - 1) :] if window > 1 else self._tail
+        self._scores = np.concatenate([self._scores, scores], axis=1)
+        best = running_scores(self._scores, self._judge.settings.verdict_frames)
+        return EnvironmentStep(
+            images=images,
+            commanded=self._commanded.copy(),
+            success=np.asarray((best >= self._judge.threshold).any(axis=1)),
+            info={"scores": scores, "latents": frames},
+        )

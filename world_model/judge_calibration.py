@@ -1,0 +1,75 @@
+"""How good a judge's scores are and where its threshold lies.
+
+Shapes: N = episodes; scores [N], true outcomes [N] bool.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from robot_stack.core.types import FloatArray
+
+BoolArray = npt.NDArray[np.bool_]
+UNDECIDED = 0.5  # threshold where the data show only one outcome
+
+
+@dataclass(frozen=True)
+class JudgeFigures:
+    """Quality of verdicts.
+
+    Attributes:
+        episodes, successes: how many, and how many truly were successes.
+        precision: share of judged successes that are true; NaN where none is judged so.
+        recall: share of true successes that are judged so; NaN where there is none.
+        auc: probability that a success scores above a failure; NaN where the data show only one outcome.
+    """
+
+    episodes: int
+    successes: int
+    precision: float
+    recall: float
+    auc: float
+
+
+def judge_figures(scores: FloatArray, outcomes: BoolArray, threshold: float) -> JudgeFigures:
+    """Figures of ``scores`` against ``outcomes`` at ``threshold``."""
+    judged = scores >= threshold
+    hits = int((judged & outcomes).sum())
+    return JudgeFigures(
+        episodes=len(scores),
+        successes=int(outcomes.sum()),
+        precision=_ratio(hits, int(judged.sum())),
+        recall=_ratio(hits, int(outcomes.sum())),
+        auc=area_under_curve(scores, outcomes),
+    )
+
+
+def area_under_curve(scores: FloatArray, outcomes: BoolArray) -> float:
+    """Probability that a random success scores higher than a random failure, ties counting half (Mann-Whitney)."""
+    successes, failures = scores[outcomes], scores[~outcomes]
+    if not len(successes) or not len(failures):
+        return math.nan
+    difference = successes[:, None] - failures[None, :]
+    return float(((difference > 0) + 0.5 * (difference == 0)).mean())
+
+
+def calibrate_threshold(scores: FloatArray, outcomes: BoolArray) -> float:
+    """The threshold with the highest F1, halfway to the next lower score; of equals the lowest, for recall matters most.
+
+    Without a success and a failure among the data it is 0.5.
+    """
+    if not outcomes.any() or outcomes.all():
+        return UNDECIDED
+    ordered = np.unique(scores)
+    candidates = np.concatenate([[ordered[0]], (ordered[:-1] + ordered[1:]) / 2.0])
+    return float(max(candidates, key=lambda threshold: (_f1(scores >= threshold, outcomes), -threshold)))
+
+
+def _f1(judged: BoolArray, outcomes: BoolArray) -> float:
+    return 2.0 * float((judged & outcomes).sum()) / float(judged.sum() + outcomes.sum())
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else math.nan

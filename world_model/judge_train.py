@@ -1,0 +1,214 @@
+"""``prophrl train-judge``: teach the judge on real video and on what Prophet imagines for the same actions.
+
+Shapes as in ``judge.py``. The true outcome of the actions labels both: where Prophet shows a success that did not happen, the
+judge learns to see through it.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from learning.episode import Episode
+from learning.metrics_log import write_figures
+from learning.seeding import derive_seed
+from robot_stack.core.errors import ProphRLError
+from robot_stack.core.types import FloatArray
+from world_model.checkpoint import Prophet
+from world_model.fitting import StepSeeds, fit
+from world_model.imagination import replay
+from world_model.judge import Judge, JudgeSettings, SuccessClassifier, autoencoder_hash, save_judge, windows_of
+from world_model.judge_calibration import JudgeFigures, calibrate_threshold, judge_figures
+from world_model.sampler import SamplerSettings
+from world_model.train import describe, load_all, read_weights, split
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class JudgedVideo:
+    """A video with what is known about each frame.
+
+    Attributes:
+        latents: [T, C, h, w].
+        labels: whether the task is done at the frame [T]; -1 where that is not known.
+        success: whether it is done at any of these frames.
+    """
+
+    latents: Tensor
+    labels: npt.NDArray[np.int8]
+    success: bool
+
+
+@dataclass(frozen=True)
+class JudgeReport:
+    """The judge and its figures on episodes kept apart.
+
+    Attributes:
+        judge: trained and calibrated.
+        real, imagined: figures on true video and on imagined video of the same actions.
+    """
+
+    judge: Judge
+    real: JudgeFigures
+    imagined: JudgeFigures
+
+
+def main(argv: Sequence[str]) -> int:
+    """Read the episodes in ``data`` and the world model in ``checkpoint.world_model``; write the judge to ``out``."""
+    from learning.hydra_entry import build, compose, data_paths, robot_spec
+    from robot_stack.run_dir import stage_dir
+
+    config = compose(argv, "train-judge")
+    torch.set_num_threads(config.threads)
+    settings: JudgeSettings = build(config.reward)
+    sampler: SamplerSettings = build(config.world_model.sampler)
+    spec, paths, out = robot_spec(config), data_paths(config), Path(config.out)
+    if not paths:
+        raise ProphRLError("nothing to judge: name the recorded episodes, data=<dataset folder> or data=[<folder>,<folder>]")
+    prophet = read_weights(config.checkpoint.world_model or stage_dir(config.run.dir, config.run.round, "adapt"))
+    prophet.check_robot(spec)
+    report = train_judge(prophet, load_all(paths, spec), settings, sampler, run=config.seed, folder=out)
+    save_judge(report.judge, out)
+    figures = {"threshold": report.judge.threshold}
+    named = {"real": dataclasses.asdict(report.real), "imagined": dataclasses.asdict(report.imagined)}
+    write_figures(out / "figures.json", figures | {k: _without_nan(v) for k, v in named.items()})
+    print(figures_table(report))
+    return 0
+
+
+def train_judge(
+    prophet: Prophet,
+    episodes: Sequence[Episode],
+    settings: JudgeSettings,
+    sampler: SamplerSettings,
+    *,
+    run: int,
+    folder: Path | None = None,
+    progress: bool = True,
+) -> JudgeReport:
+    """A judge for ``prophet``'s video, calibrated and measured on episodes kept apart.
+
+    Raises:
+        ProphRLError: no labelled episodes, or none that succeeded or none that failed.
+    """
+    labelled = [episode for episode in episodes if episode.success is not None]
+    if len({episode.success for episode in labelled}) < 2:
+        raise ProphRLError(
+            f"the judge needs both successes and failures; {len(labelled)} labelled episodes show only one of them"
+        )
+    taught, held_back = split(labelled, settings.validation_every)
+    real, imagined = real_videos(prophet, taught), []
+    for number in range(settings.replays):
+        imagined += replayed_videos(prophet, taught, sampler, derive_seed(run, "judge replay", number))
+    torch.manual_seed(derive_seed(run, "judge weights"))  # modules draw their weights from torch's own generator
+    network = SuccessClassifier(settings, prophet.latent_shape[0], prophet.latent_shape[1])
+    sources = [_WindowPool(videos, settings.window) for videos in (real, imagined)]
+
+    def loss_of_step(seeds: StepSeeds) -> Mapping[str, Tensor]:
+        return _loss(network, sources, settings, seeds)
+
+    identity = (
+        f"{describe(taught)} {autoencoder_hash(prophet.autoencoder)} {dataclasses.replace(settings, fit=JudgeSettings().fit)}"
+    )
+    network = fit(
+        network, loss_of_step, settings.fit, purpose="judge", run=run, folder=folder, identity=identity, progress=progress
+    ).requires_grad_(False)
+    measured = held_back or taught
+    judge = Judge(network, settings, 0.5, autoencoder_hash(prophet.autoencoder))
+    true_video, dreamt = real_videos(prophet, measured), replayed_videos(prophet, measured, sampler, derive_seed(run, "judged"))
+    scores = [scores_of(judge, videos) for videos in (true_video, dreamt)]
+    outcomes = [np.array([video.success for video in videos]) for videos in (true_video, dreamt)]
+    judge = dataclasses.replace(judge, threshold=calibrate_threshold(scores[1], outcomes[1]))
+    return JudgeReport(judge, *(judge_figures(s, o, judge.threshold) for s, o in zip(scores, outcomes, strict=True)))
+
+
+def real_videos(prophet: Prophet, episodes: Sequence[Episode]) -> list[JudgedVideo]:
+    """The episodes' own frames."""
+    return [_judged(prophet.encode_episode(episode).latents, episode) for episode in episodes]
+
+
+def replayed_videos(prophet: Prophet, episodes: Sequence[Episode], sampler: SamplerSettings, run: int) -> list[JudgedVideo]:
+    """What Prophet imagines for the episodes' own actions from their first frame on."""
+    by_length: dict[int, list[Episode]] = {}
+    for episode in episodes:
+        by_length.setdefault(len(episode), []).append(episode)
+    judged: dict[str, JudgedVideo] = {}
+    for group in by_length.values():
+        for episode, latents in zip(group, replay(prophet, group, sampler, run=run), strict=True):
+            judged[episode.name] = _judged(latents, episode)
+    return [judged[episode.name] for episode in episodes]
+
+
+def scores_of(judge: Judge, videos: Sequence[JudgedVideo]) -> FloatArray:
+    """Score of each video [N]."""
+    return np.array([judge.episode_scores(judge.score_frames(video.latents[None]))[0] for video in videos])
+
+
+def frame_labels(episode: Episode) -> npt.NDArray[np.int8]:
+    """Whether the task is done at each frame [T]: 1, 0, or -1 where that is not known.
+
+    Without ``first_success`` a success is known of the last frame alone.
+    """
+    labels = np.zeros(len(episode), dtype=np.int8)
+    if episode.success is None:
+        labels[:] = -1
+    elif episode.success and episode.first_success is None:
+        labels[:-1], labels[-1] = -1, 1
+    elif episode.success:
+        labels[episode.first_success :] = 1
+    return labels
+
+
+def figures_table(report: JudgeReport) -> str:
+    """Precision, recall and AUC for true and imagined video, as text."""
+    lines = [f"judge, threshold {report.judge.threshold:.2f}   episodes  successes  precision  recall    AUC"]
+    for name, figures in (("true video", report.real), ("imagined video", report.imagined)):
+        counts = f"{figures.episodes:>9} {figures.successes:>10}"
+        lines.append(f"{name:<23} {counts} {figures.precision:>10.2f} {figures.recall:>7.2f} {figures.auc:>6.3f}")
+    return "\n".join(lines)
+
+
+def _judged(latents: Tensor, episode: Episode) -> JudgedVideo:
+    labels = frame_labels(episode)[: len(latents)]
+    return JudgedVideo(latents, labels, bool((labels == 1).any()))
+
+
+class _WindowPool:
+    """All labelled windows of some videos."""
+
+    def __init__(self, videos: Sequence[JudgedVideo], window: int) -> None:
+        windows = torch.cat([windows_of(video.latents[None], window)[0] for video in videos])
+        labels = np.concatenate([video.labels for video in videos])
+        self._windows = windows[torch.from_numpy(labels >= 0)]
+        self._labels = torch.from_numpy(labels[labels >= 0].astype(np.float32))
+
+    def draw(self, count: int, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Windows [count, W, C, h, w] and labels [count]; outcomes come as often as they do in the data."""
+        rows = torch.from_numpy(random.integers(len(self._labels), size=count))
+        return self._windows[rows], self._labels[rows]
+
+
+def _loss(
+    network: SuccessClassifier, sources: Sequence[_WindowPool], settings: JudgeSettings, seeds: StepSeeds
+) -> dict[str, Tensor]:
+    imagined = round(settings.imagined_share * settings.fit.batch_size)
+    counts = (settings.fit.batch_size - imagined, imagined)
+    drawn = [pool.draw(count, seeds.draw) for pool, count in zip(sources, counts, strict=True) if count]
+    windows, labels = (torch.cat(parts) for parts in zip(*drawn, strict=True))
+    windows = windows + settings.latent_noise * torch.randn(windows.shape, generator=seeds.noise)
+    torch.manual_seed(int(torch.randint(2**31, (1,), generator=seeds.noise)))  # dropout has no generator of its own
+    logits = network(windows)
+    loss = F.binary_cross_entropy_with_logits(logits, labels)
+    return {"loss": loss, "accuracy": ((logits > 0) == (labels > 0.5)).float().mean()}
+
+
+def _without_nan(figures: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: None if isinstance(value, float) and np.isnan(value) else value for name, value in figures.items()}

@@ -1,0 +1,72 @@
+"""Drawing the frames to come: a few deterministic steps from noise to data.
+
+Shapes as in ``prophet.py``. The noise of each sample derives from its own key, so a clip does not depend on what it is
+batched with.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from learning.seeding import Key, generator
+from world_model.denoiser import predict_clean
+from world_model.prophet import ActionCondition, ProphetTransformer
+
+
+@dataclass(frozen=True)
+class SamplerSettings:
+    """How frames are drawn.
+
+    Attributes:
+        steps: network evaluations a chunk; 1 is a regression from noise.
+        batch_size: clips the network sees at once, at most.
+    """
+
+    steps: int = 1
+    batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch_size < 1:
+            raise ValueError("steps and batch_size must be at least 1")
+
+
+def sample_noise(keys: Sequence[tuple[Key, ...]], shape: Sequence[int]) -> Tensor:
+    """Standard normal [len(keys), *shape]; row i depends on ``keys[i]`` alone."""
+    rows = [generator(*key).standard_normal(tuple(shape), dtype=np.float32) for key in keys]
+    return torch.from_numpy(np.stack(rows))
+
+
+@torch.inference_mode()
+def sample(
+    network: ProphetTransformer, noise: Tensor, context: Tensor, condition: ActionCondition, settings: SamplerSettings
+) -> Tensor:
+    """Frames to come [B, C, H, h, w].
+
+    Steps t from 1 to 0 along x_t' = t' eps + (1 - t') x_0, with x_0 predicted at t and eps the noise that x_t and x_0 imply.
+
+    Args:
+        noise: x_1 [B, C, H, h, w].
+        context: clean past frames [B, C, K, h, w].
+    """
+    parts = []
+    for first in range(0, len(noise), settings.batch_size):
+        rows = slice(first, first + settings.batch_size)
+        part = ActionCondition(condition.deltas[rows], condition.poses[rows], condition.mask)
+        parts.append(_sample_batch(network, noise[rows], context[rows], part, settings.steps))
+    return torch.cat(parts)
+
+
+def _sample_batch(
+    network: ProphetTransformer, noise: Tensor, context: Tensor, condition: ActionCondition, steps: int
+) -> Tensor:
+    x_t = noise
+    levels = torch.linspace(1.0, 0.0, steps + 1)
+    for t, next_t in itertools.pairwise(levels):
+        x_0 = predict_clean(network, x_t, t.expand(len(x_t)), context, condition)
+        epsilon = (x_t - (1.0 - t) * x_0) / t
+        x_t = next_t * epsilon + (1.0 - next_t) * x_0
+    return x_t
