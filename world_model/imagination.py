@@ -29,14 +29,10 @@ class StartContext:
     Attributes:
         images: the last frames, oldest first, the present one last [L, H, W, 3] uint8.
         commanded: targets in force at them [L, A].
-        state: measured state at the present frame [S].
-        instruction: the task in words.
     """
 
     images: npt.NDArray[np.uint8]
     commanded: FloatArray
-    state: FloatArray
-    instruction: str = ""
 
     @classmethod
     def of_episode(cls, episode: Episode, camera: str, frame: int, offsets: Sequence[int]) -> "StartContext":
@@ -45,9 +41,13 @@ class StartContext:
         return cls(
             images=camera_frames(episode, camera)[rows],
             commanded=np.asarray(episode.commanded[rows], dtype=np.float64),
-            state=np.asarray(episode.state[frame], dtype=np.float64),
-            instruction=episode.instruction,
         )
+
+    @classmethod
+    def at_rest(cls, image: npt.NDArray[np.uint8], commanded: FloatArray, offsets: Sequence[int]) -> "StartContext":
+        """The beginning of an episode: one image [H, W, 3] and one target [A], which have stood since before it began."""
+        length = span(offsets)
+        return cls(images=np.repeat(image[None], length, axis=0), commanded=np.repeat(commanded[None], length, axis=0))
 
 
 class Imagination:

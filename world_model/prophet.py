@@ -5,8 +5,8 @@ grid, D = width of the transformer, S = 14 action slots. Time of flows: t = 1 no
 
 The scalar stream of ProphRL (arXiv 2511.20633): the flattened chunk through one MLP is added to the timestep embedding (D),
 through a second MLP of three times the width to the AdaLN-LoRA term (3 D). Beside it, each frame may get its own action and its
-commanded pose the same way, through the per-frame timestep. All last layers are zero at the start, so the base model's output is
-unchanged.
+commanded pose the same way, through the per-frame timestep. All last layers are zero at the start, so the base model's output
+is unchanged.
 """
 
 import math

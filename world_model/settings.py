@@ -38,7 +38,10 @@ class WorldModelSettings:
         sampler: how frames are drawn in imagination.
         pretrain, adapt: trainings.
         validation_every: every so many-th episode of the data is kept out of training to measure it.
-        collect: makes the data of pretraining, see ``robot_stack.drivers.sim_collect.collect_tasks``.
+        collect: makes the data of pretraining, see ``robot_stack.drivers.pretraining.collect_many``.
+        perturb: makes pairs of episodes with and without a perturbation of the actions, see
+            ``robot_stack.drivers.pretraining.perturbed_pairs``; null where there is no simulator.
+        following_episodes: pairs on which action following is measured; 0 leaves it out.
     """
 
     autoencoder: AutoencoderSettings
@@ -52,3 +55,5 @@ class WorldModelSettings:
     sampler: SamplerSettings = field(default_factory=SamplerSettings)
     validation_every: int = 15
     collect: Callable[..., Any] | None = None
+    perturb: Callable[..., Any] | None = None
+    following_episodes: int = 8

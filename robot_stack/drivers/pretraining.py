@@ -1,13 +1,22 @@
-"""The data that shipped weights are made from: many tasks, experts, noise and random motion, straight from the simulator."""
+"""Data for the world model straight from the simulator: many tasks for its shipped weights, perturbed actions for its test.
+
+Shapes: A = numbers in one action.
+"""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
+
+from learning.episode import Episode
+from learning.seeding import generator
+from robot_stack.core.actions import compose
 from robot_stack.core.errors import UnknownNameError
-from robot_stack.core.robot_spec import RobotSpec
-from robot_stack.drivers.behaviours import BEHAVIOURS
-from robot_stack.drivers.sim_collect import CollectionPlan, collect
-from robot_stack.drivers.sim_metaworld import task_names
+from robot_stack.core.robot_spec import ActionKind, RobotSpec
+from robot_stack.core.types import FloatArray
+from robot_stack.drivers.behaviours import BEHAVIOURS, Expert
+from robot_stack.drivers.sim_collect import CollectionPlan, collect, episode_name, run_episode
+from robot_stack.drivers.sim_metaworld import MetaWorldArm, task_names
 
 SEED_STRIDE = 1000  # start seeds of two behaviours lie so far apart
 
@@ -44,3 +53,37 @@ def collect_many(
     }
     plans = [CollectionPlan(task, dict(seeds), horizon) for task in task_names() if allowed(task)]
     return collect(spec, plans, out, workers)
+
+
+class _Biased:
+    """The expert's motion, recorded without a bias and repeated with it: it does not correct for the bias."""
+
+    def __init__(self, spec: RobotSpec, deltas: FloatArray, bias: FloatArray) -> None:
+        self._spec, self._deltas, self._tick = spec, deltas, 0
+        self._kinds = spec.action_kinds
+        self._bias = bias
+
+    def target(self, commanded: FloatArray, privileged_state: FloatArray) -> FloatArray:
+        delta = self._deltas[self._tick] + self._bias
+        self._tick += 1
+        return np.clip(compose(commanded, delta[None], self._kinds)[0], self._spec.lower, self._spec.upper)
+
+
+def perturbed_pairs(
+    spec: RobotSpec, task: str, bias: float, episodes: int, first_seed: int = 910_000, horizon: int = 30
+) -> list[tuple[Episode, Episode]]:
+    """Episodes of the expert, and from the same starts its very actions with a constant bias.
+
+    Args:
+        bias: length of the bias as a share of full speed; its direction is drawn for each episode.
+    """
+    arm = MetaWorldArm(spec, task)
+    positions = np.array([kind is ActionKind.POSITION for kind in spec.action_kinds])
+    pairs = []
+    for seed in range(first_seed, first_seed + episodes):
+        original = run_episode(arm, Expert(spec, task), episode_name(task, "expert", seed), "expert", seed, horizon)
+        direction = generator("perturbation", seed).normal(size=len(positions)) * positions
+        shift = bias * spec.max_step * direction / np.linalg.norm(direction)
+        actor = _Biased(spec, np.asarray(original.deltas, dtype=np.float64), shift)
+        pairs.append((original, run_episode(arm, actor, episode_name(task, "biased", seed), "biased", seed, horizon)))
+    return pairs
