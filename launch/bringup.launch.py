@@ -1,13 +1,14 @@
 """A robot's processes: ``ros2 launch robot_stack bringup.launch.py robot:=sim_metaworld policy:=<folder>``.
 
-Real time; the recorder runs, ``~/start`` begins an episode. Lifecycle nodes are configured and activated by whoever operates the robot.
+Real time; the recorder runs, its ``~/start`` begins an episode. Whoever operates the robot configures and activates the
+lifecycle nodes (``ros2 lifecycle set``) and calls the executor's ``~/activate``.
 """
 
-from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
+from launch import LaunchContext, LaunchDescription
 from robot_stack.bringup import Setup, environment, processes
 
 ARGUMENTS = {

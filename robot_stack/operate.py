@@ -14,16 +14,20 @@ from typing import Any
 from tqdm import tqdm
 
 from robot_stack.bringup import Setup
-from robot_stack.core.errors import BadFileError, ProphRLError, UnknownNameError
+from robot_stack.core.errors import ProphRLError, UnknownNameError
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.core.statistics import wilson_interval
 from robot_stack.episodes.meta import FINISHED_SUFFIX, current_versions
 from robot_stack.paths import robot_file
 from robot_stack.ros.node import require_ros
+from robot_stack.ros.policies import PolicyAddress
 
 DEFAULT_TASK = "button-press-topdown-v3"
 HORIZON = 30  # ticks, as config/task/*.yaml
 ONNX = "onnx:"
+ROBOT_HELP = "a robot file in config/robot, or a path to one"
+OUT_HELP = "where the recorder writes (default: %(default)s)"
+LOGS_HELP = "where the processes' output goes (default: %(default)s)"
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,8 @@ class Actor:
 
 def record_main(argv: list[str]) -> int:
     """``prophrl record``: episodes of a behaviour or a policy on a simulated robot, through the ROS nodes, in lock-step."""
-    parser = _parser("record", "Record episodes on a simulated robot, through the ROS nodes. What is in --out already is not recorded again.")
+    text = "Record episodes on a simulated robot, through the ROS nodes. What is in --out already is not recorded again."
+    parser = _parser("record", text)
     parser.add_argument("--behaviour", default="expert", help="expert, noisy, random, or onnx:<folder of an exported policy>")
     parser.add_argument("--noise", type=float, default=1.0, help="of the noisy expert; 1 is full speed (default: %(default)s)")
     _episode_arguments(parser, seeds="0:3")
@@ -84,13 +89,14 @@ def deploy_main(argv: list[str]) -> int:
 
 def up_main(argv: list[str]) -> int:
     """``prophrl up <robot>``: start a robot's processes and keep them running until ctrl-C."""
-    parser = argparse.ArgumentParser(prog="prophrl up", description="Start a robot's processes; ctrl-C stops them, the source first.")
-    parser.add_argument("robot", nargs="?", default="sim_metaworld", help="a robot file in config/robot, or a path to one")
-    parser.add_argument("--policy", help="folder of an exported policy; without it a scripted behaviour or the keyboard moves the arm")
+    text = "Start a robot's processes; ctrl-C stops them, the source first."
+    parser = argparse.ArgumentParser(prog="prophrl up", description=text)
+    parser.add_argument("robot", nargs="?", default="sim_metaworld", help=ROBOT_HELP)
+    parser.add_argument("--policy", help="folder of an exported policy; without it a behaviour or the keyboard moves the arm")
     parser.add_argument("--behaviour", default="expert", help="expert, noisy, random or keyboard (default: %(default)s)")
     parser.add_argument("--task", default=DEFAULT_TASK, help="of a simulated robot (default: %(default)s)")
-    parser.add_argument("--out", default="episodes", help="where the recorder writes (default: %(default)s)")
-    parser.add_argument("--logs", default="logs", help="where the processes' output goes (default: %(default)s)")
+    parser.add_argument("--out", default="episodes", help=OUT_HELP)
+    parser.add_argument("--logs", default="logs", help=LOGS_HELP)
     options = parser.parse_args(argv)
     return _up(_live_setup(options), Path(options.logs), activate=False)
 
@@ -98,11 +104,11 @@ def up_main(argv: list[str]) -> int:
 def teleop_main(argv: list[str]) -> int:
     """``prophrl teleop``: drive the arm in real time by keyboard or a scripted behaviour, until ctrl-C."""
     parser = argparse.ArgumentParser(prog="prophrl teleop", description="Drive the arm in real time, until ctrl-C.")
-    parser.add_argument("--robot", default="sim_metaworld", help="a robot file in config/robot, or a path to one")
+    parser.add_argument("--robot", default="sim_metaworld", help=ROBOT_HELP)
     parser.add_argument("--behaviour", default="keyboard", help="keyboard, expert, noisy or random (default: %(default)s)")
     parser.add_argument("--task", default=DEFAULT_TASK, help="of a simulated robot (default: %(default)s)")
-    parser.add_argument("--out", default="episodes", help="where the recorder writes (default: %(default)s)")
-    parser.add_argument("--logs", default="logs", help="where the processes' output goes (default: %(default)s)")
+    parser.add_argument("--out", default="episodes", help=OUT_HELP)
+    parser.add_argument("--logs", default="logs", help=LOGS_HELP)
     options = parser.parse_args(argv)
     return _up(_live_setup(options), Path(options.logs), activate=True)
 
@@ -125,12 +131,13 @@ def _up(setup: Setup, logs: Path, activate: bool) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     with running_robot(setup, logs) as robot:
-        domain = os.environ["ROS_DOMAIN_ID"]
-        print(f"{setup.robot} is up in ROS domain {domain}; output in {logs}/. Activate with ~/activate of executor. ctrl-C ends it.")
+        print(f"{setup.robot} is up in ROS domain {robot.processes.domain}, output in {logs}/; ctrl-C ends it")
         if activate:
             robot.activate()
+        else:
+            print(f"to move: ros2 lifecycle set {robot.source} activate, then call executor/activate")
         while not stop.wait(0.5):
-            robot.check()
+            robot.processes.check()
     return 0
 
 
@@ -175,8 +182,9 @@ class _Results:
     def __init__(self, out: Path, actor: Actor) -> None:
         self._out = out
         self._folder = out / "outcomes"
-        self._setup = actor.setup
-        self._facts = {"policy_hash": actor.policy_hash, "robot": actor.setup.robot, "task": actor.setup.task, "horizon": actor.setup.horizon}
+        self._policy = actor.setup.policy.removeprefix(ONNX)
+        setup = actor.setup
+        self._facts = {"policy_hash": actor.policy_hash, "robot": setup.robot, "task": setup.task, "horizon": setup.horizon}
         described = self._folder / "what.json"
         if described.exists():
             found = json.loads(described.read_text(encoding="utf-8"))
@@ -190,7 +198,7 @@ class _Results:
         return self._folder / f"{seed:06d}.json"
 
     def keep(self, outcome: Any) -> None:
-        entry = {"seed": outcome.seed, "success": outcome.success, "ticks": outcome.ticks, "first_success": outcome.first_success}
+        entry = {name: getattr(outcome, name) for name in ("seed", "success", "ticks", "first_success")}
         _write_json(self.path(outcome.seed), entry)
 
     def write(self, seeds: Sequence[int]) -> str:
@@ -199,7 +207,7 @@ class _Results:
         rate = wilson_interval(sum(episode["success"] for episode in episodes), len(episodes))
         report = {
             **self._facts,
-            "policy": self._setup.policy.removeprefix(ONNX),
+            "policy": self._policy,
             "count": len(episodes),
             "successes": sum(episode["success"] for episode in episodes),
             "rate": rate.estimate,
@@ -208,7 +216,8 @@ class _Results:
             "versions": current_versions(),
         }
         _write_json(self._out / "results.json", report)
-        return f"{report['successes']} of {report['count']} episodes successful: {rate} % (Wilson 95 %), in {self._out}/results.json"
+        successes = f"{report['successes']} of {report['count']} episodes successful"
+        return f"{successes}: {rate} % (Wilson 95 %), in {self._out / 'results.json'}"
 
 
 def _write_json(path: Path, content: Any) -> None:
@@ -220,7 +229,7 @@ def _write_json(path: Path, content: Any) -> None:
 
 def _parser(command: str, text: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"prophrl {command}", description=text)
-    parser.add_argument("--robot", default="sim_metaworld", help="a robot file in config/robot, or a path to one")
+    parser.add_argument("--robot", default="sim_metaworld", help=ROBOT_HELP)
     parser.add_argument("--task", default=DEFAULT_TASK, help="Meta-World task (default: %(default)s)")
     return parser
 
@@ -258,17 +267,10 @@ def _actor(options: argparse.Namespace, name: str) -> Actor:
         if name not in BEHAVIOURS:
             raise UnknownNameError("behaviour", name, [*BEHAVIOURS, "onnx:<folder>"])
         return Actor(replace(shared, source="behaviour", behaviour=name, noise=options.noise), name)
-    from policy.manifest import PolicyManifest
-
-    folder = Path(name.removeprefix(ONNX)).resolve()
-    if not folder.is_dir():
-        raise BadFileError(folder, "no such folder; expected one that `prophrl export` wrote")
-    manifest = PolicyManifest.read(folder)
-    manifest.check_robot(spec, folder)
-    setup = replace(shared, source="policy", policy=f"{ONNX}{folder}")
-    return Actor(setup, f"policy:{manifest.policy_hash[:12]}", manifest.policy_hash)
+    address = PolicyAddress.parse(name)
+    policy_hash = address.check(spec)
+    return Actor(replace(shared, source="policy", policy=str(address)), f"policy:{policy_hash[:12]}", policy_hash)
 
 
 def _log_path(out: Path, actor: Actor, seed: int) -> Path:
     return out / f"{actor.setup.task}.{actor.label}.{seed:06d}{FINISHED_SUFFIX}"
-

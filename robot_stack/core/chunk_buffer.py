@@ -1,8 +1,9 @@
 """Action chunks in, one target per tick out.
 
 A chunk was computed from an observation that is older than the chunk. The targets that were sent in between are already done:
-they are dropped by counting what really was consumed since the observation, never by dividing an estimated delay by the period. So
-a tick that held (nothing was consumed) loses no motion, and a late chunk never makes the arm go back.
+they are dropped by counting what really was consumed since the observation, never by dividing an estimated delay by the period.
+So a tick that held (nothing was consumed) loses no motion, and a late chunk never makes the arm go back. An observation with
+the stamp of a tick was made before that tick's target was consumed.
 """
 
 from collections import deque

@@ -1,6 +1,6 @@
 """The robot's loop: observe, act, guard, send.
 
-It has no clock and knows no middleware: ``tick`` is called with the two times, and everything that can move the arm passes here.
+It has no clock and knows no middleware: ``tick`` is called with the two times. Everything that can move the arm passes here.
 """
 
 from collections.abc import Callable, Iterable
@@ -46,9 +46,7 @@ class ControlLoop:
         lock_step: True where time stands still between two ticks, so that only header stamps age.
     """
 
-    def __init__(
-        self, spec: RobotSpec, robot: Robot, ages: Callable[[], Iterable[StreamAge]], lock_step: bool = False
-    ) -> None:
+    def __init__(self, spec: RobotSpec, robot: Robot, ages: Callable[[], Iterable[StreamAge]], lock_step: bool = False) -> None:
         self._spec = spec
         self._robot = robot
         self._ages = ages

@@ -1,8 +1,8 @@
 """The guard between whoever wants to move the arm and the arm: what may be sent, and why it differs from what was asked.
 
-Shapes: A = numbers in one action. "The path" is the straight line (for rotations: the shortest turn) from the target in force to
-the requested one. A limit shortens the step along the path by one scale for all axes; it never clamps a single axis, which would
-leave the path. The gripper is not on the path and is limited by itself. A **hold** sends the target in force again.
+Shapes: A = numbers in one action. "The path" is the straight line (for rotations: the shortest turn) from the target in force
+to the requested one. A limit shortens the step along the path by one scale for all axes; it never clamps a single axis, which
+would leave the path. The gripper is not on the path and is limited by itself. A **hold** sends the target in force again.
 
 A softer stop than a hold needs acceleration limits, which a robot file does not have yet.
 """
@@ -57,7 +57,7 @@ class StreamAge:
     Attributes:
         name: the stream, for the message.
         stamp_ns: header stamp of its youngest value [ns of the robot's clock], None if there never was one.
-        received_ns: steady clock at its receipt [ns], None where only the stamp counts (lock-step, where time stands still between ticks).
+        received_ns: steady clock at its receipt [ns]; None where only the stamp counts, as time stands still between ticks.
         limit_ns: oldest value on which the arm may move [ns].
         reason: what an expired value is reported as.
     """
@@ -150,7 +150,7 @@ class Guard:
             reasons += (GuardReason.E_STOP,)
         if not np.isfinite(target).all():
             return (*reasons, GuardReason.NOT_FINITE)
-        # A source whose steps were shortened runs ahead of the target in force, so a jump is judged against what it asked last, too.
+        # A source whose steps were shortened runs ahead of the target in force, so a jump is judged by what it asked last, too.
         origins = [previous] if self._requested is None else [previous, self._requested]
         if all(self._jumps(origin, target) for origin in origins):
             return (*reasons, GuardReason.JUMP)

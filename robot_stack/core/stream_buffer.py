@@ -1,6 +1,6 @@
 """Stamped values in, the value at a tick out; knows how old and how far apart the streams are.
 
-Times are integer nanoseconds. ``stamp_ns`` is the header stamp in the robot's clock, ``received_ns`` the steady clock at receipt.
+Times are integer nanoseconds: ``stamp_ns`` by the header in the robot's clock, ``received_ns`` by the steady clock at receipt.
 """
 
 from collections import deque

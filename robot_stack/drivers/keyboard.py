@@ -24,7 +24,7 @@ class KeyboardSettings:
     """How keys become motion.
 
     Attributes:
-        deadman_s: silence after which the arm stops [s]. Terminals repeat a held key every 30-50 ms, the first time after 250-500 ms.
+        deadman_s: silence after which the arm stops [s]. A terminal repeats a held key every 30-50 ms, first after 250-500 ms.
         speed: part of the robot's largest speed.
     """
 

@@ -74,9 +74,7 @@ def camera_info_message(width: int, height: int, focal_px: float, stamp_ns: int,
 
 
 def joint_message(names: Sequence[str], positions: FloatArray, velocities: FloatArray, stamp_ns: int) -> JointState:
-    return JointState(
-        header=header(stamp_ns), name=list(names), position=positions.tolist(), velocity=velocities.tolist()
-    )
+    return JointState(header=header(stamp_ns), name=list(names), position=positions.tolist(), velocity=velocities.tolist())
 
 
 def pose_message(position: FloatArray, rotation_vector: FloatArray | None, stamp_ns: int, frame: str) -> PoseStamped:

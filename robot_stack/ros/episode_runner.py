@@ -1,7 +1,7 @@
-"""Runs episodes on a simulated robot: starts its processes, then resets, activates, records, waits and labels, one seed after another.
+"""Runs episodes on a simulated robot: starts its processes, then resets, activates, records, waits and labels, seed after seed.
 
-One episode: recorder ``~/start``, robot ``~/reset``, source active, executor ``~/activate``; the robot counts the ticks itself and says
-on ``evaluation/success`` once a tick, and once more at the end, whether the task has been done; then everything in reverse.
+One episode: recorder ``~/start``, source active, robot ``~/reset``, executor ``~/activate``; the robot counts the ticks itself
+and says on ``evaluation/success`` once a tick, and once more at the end, whether the task has been done; then all in reverse.
 """
 
 import contextlib
@@ -81,7 +81,7 @@ class Operator:
 
     def __init__(self, children: Processes) -> None:
         self._node = Node("operator")
-        self._children = children
+        self.children = children
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
         self.progress = _Progress()
@@ -108,7 +108,7 @@ class Operator:
         """Change the state of a lifecycle node."""
         request = ChangeState.Request(transition=Transition(id=transition))
         if not self._call(f"{node}/change_state", ChangeState, request).success:
-            raise ProphRLError(f"node {node} could not {name}. Its last output:\n{log_tail(self._children.log(node))}")
+            raise ProphRLError(f"node {node} could not {name}. Its last output:\n{log_tail(self.children.log(node))}")
 
     def set_parameters(self, node: str, **values: Any) -> None:
         """Set parameters of a node."""
@@ -123,7 +123,7 @@ class Operator:
         clients = {name: self._client(name, kind) for name, kind in services.items()}
         until = time.monotonic() + START_TIMEOUT_S
         while missing := [name for name, client in clients.items() if not client.service_is_ready()]:
-            self._children.check()
+            self.children.check()
             if time.monotonic() > until:
                 raise NoAnswerError(f"service {', '.join(missing)}", START_TIMEOUT_S, self._logs())
             self._executor.spin_once(timeout_sec=0.05)
@@ -141,10 +141,6 @@ class Operator:
             if time.monotonic() - self.progress.last_s > ANSWER_TIMEOUT_S:
                 raise NoAnswerError(f"tick {len(verdicts)} of the episode", ANSWER_TIMEOUT_S, self._logs())
         return list(verdicts)
-
-    def check(self) -> None:
-        """Raises: NodeDiedError: a process has ended."""
-        self._children.check()
 
     def close(self) -> None:
         self._executor.shutdown(timeout_sec=1.0)
@@ -178,10 +174,10 @@ class Operator:
     def _wait(self, future: Future) -> None:
         """Spin until ``future`` is done, at most ``LOOK_S``; then look after the processes."""
         self._executor.spin_until_future_complete(future, timeout_sec=LOOK_S)
-        self._children.check()
+        self.children.check()
 
     def _logs(self) -> dict[str, Path]:
-        return {name: self._children.log(name) for name in self._children.pids}
+        return {name: self.children.log(name) for name in self.children.pids}
 
 
 class EpisodeRunner:
@@ -192,7 +188,9 @@ class EpisodeRunner:
         self._setup = setup
         self._source = source
 
-    def run(self, seed: int, record: dict[str, Any] | None = None, on_tick: Callable[[], None] = lambda: None) -> EpisodeOutcome:
+    def run(
+        self, seed: int, record: dict[str, Any] | None = None, on_tick: Callable[[], None] = lambda: None
+    ) -> EpisodeOutcome:
         """One episode from start ``seed``.
 
         Args:
@@ -227,9 +225,18 @@ class EpisodeRunner:
         self._operator.transition(self._source.name, Transition.TRANSITION_ACTIVATE, "be activated")
         self._operator.trigger("executor/activate")
 
-    def check(self) -> None:
-        """Raises: NodeDiedError: a process has ended."""
-        self._operator.check()
+    @property
+    def source(self) -> str:
+        """Name of the node that moves the arm."""
+        return self._source.name
+
+    @property
+    def processes(self) -> Processes:
+        return self._operator.children
+
+    def trigger(self, service: str) -> str:
+        """Call a ``std_srvs/Trigger`` service of one of the nodes ("executor/deactivate"); see ``Operator.trigger``."""
+        return self._operator.trigger(service)
 
 
 @contextlib.contextmanager
@@ -242,9 +249,7 @@ def running_robot(setup: Setup, log_dir: Path) -> Iterator[EpisodeRunner]:
     """
     nodes = processes(setup)
     source = next(node for node in nodes if node.lifecycle)
-    with reserved_domain() as domain, Processes(nodes, domain, log_dir) as children:
-        os.environ.update(environment(domain))  # for this process's own node
-        rclpy.init()
+    with reserved_domain() as domain, Processes(nodes, domain, log_dir) as children, _own_node(domain):
         operator = Operator(children)
         try:
             operator.wait_for_services(_services(nodes))
@@ -253,7 +258,22 @@ def running_robot(setup: Setup, log_dir: Path) -> Iterator[EpisodeRunner]:
             yield EpisodeRunner(operator, setup, source)
         finally:
             operator.close()
-            rclpy.try_shutdown()
+
+
+@contextlib.contextmanager
+def _own_node(domain: int) -> Iterator[None]:
+    """Let this process have nodes in ``domain``; the middleware reads the environment when it begins."""
+    before = dict(os.environ)
+    os.environ.update(environment(domain))
+    try:
+        rclpy.init()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    try:
+        yield
+    finally:
+        rclpy.try_shutdown()
 
 
 def _services(nodes: tuple[NodeProcess, ...]) -> dict[str, Any]:

@@ -12,22 +12,18 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from geometry_msgs.msg import PoseStamped
 from rclpy.clock import Clock as RosClock
 from rclpy.clock import ClockType
-from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Bool, Header
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
@@ -41,9 +37,10 @@ from robot_stack.core.types import FloatArray
 from robot_stack.paths import robot_file
 from robot_stack.ros import convert, topics
 from robot_stack.ros.node import Complaints, declare_parameters, guarded_main
+from robot_stack.ros.stream_bridge import StreamBridge
+from robot_stack.ros.target_pose_arm import TargetPoseArm
 
 SOURCES = ("policy", "teleop")
-FLUSH_S = 0.5  # longest wait for the receipt of the last command
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ class ExecutorSettings:
         robot: name of the robot file, or a path to one.
         source: whom the arm follows: "policy" (chunks) or "teleop" (single targets).
         lock_step: tick on ``/clock`` and wait for the source; else tick on a wall timer.
-        target_in_force: the arm's driver tells the target its controller follows; motion starts from it. Else from the measured pose.
+        target_in_force: the arm's driver tells what its controller follows; motion starts there, else at the measured pose.
         answer_timeout_s: longest wait for a chunk in lock-step, wall time [s].
         heartbeat_timeout_s: longest silence of a policy in real time [s].
         teleop_timeout_s: age at which a single target has expired in real time [s].
@@ -70,35 +67,6 @@ class ExecutorSettings:
     teleop_timeout_s: float = 0.2
     sensor_reliability: str = "reliable"
     sensor_depth: int = 100
-
-
-class TargetPoseArm:
-    """``core.ports.Robot`` for arms that follow a tool pose: publishes it, and the gripper's opening."""
-
-    def __init__(self, node: Node, spec: RobotSpec, in_force: Callable[[], FloatArray | None]) -> None:
-        self._spec = spec
-        self._in_force = in_force
-        self._pose_out = node.create_publisher(PoseStamped, topics.TARGET_POSE, topics.COMMANDS)
-        self._gripper_out = node.create_publisher(JointTrajectory, topics.GRIPPER, topics.COMMANDS)
-        self._sent_out = node.create_publisher(JointTrajectory, topics.SENT_ACTION, topics.COMMANDS)
-
-    def send(self, target: FloatArray, stamp_ns: int) -> None:
-        spec = self._spec
-        pose, gripper = convert.command_messages(target, spec, stamp_ns)
-        sent = convert.trajectory_message(target[None], spec.action_names, stamp_ns, spec.period_ns, first_ns=spec.period_ns)
-        self._sent_out.publish(sent)
-        self._gripper_out.publish(gripper)
-        self._pose_out.publish(pose)
-
-    def halt(self, stamp_ns: int) -> None:
-        """Hold the target in force: a position-controlled arm stops there."""
-        target = self._in_force()
-        if target is not None:
-            self.send(target, stamp_ns)
-
-    def flush(self) -> None:
-        """Wait until the last command has arrived."""
-        self._pose_out.wait_for_all_acked(Duration(seconds=FLUSH_S))
 
 
 class ExecutorNode(Node):
@@ -140,12 +108,14 @@ class ExecutorNode(Node):
 
     def _subscribe(self) -> None:
         settings = self._settings
-        sensor = topics.sensor_qos(settings.sensor_reliability, settings.sensor_depth)
-        for name in self._spec.camera_names:  # only when they were taken matters here, so the pixels are not unpacked
-            topic = topics.image_raw(name)
-            self.create_subscription(Image, topic, lambda cdr, name=name: self._on_image(name, cdr), sensor, raw=True)
-        self.create_subscription(JointState, topics.JOINT_STATES, self._on_joints, sensor)
-        self.create_subscription(PoseStamped, topics.EE_POSE, self._on_pose, sensor)
+        reliability, depth = settings.sensor_reliability, settings.sensor_depth
+        StreamBridge(
+            *(self, self._spec, self._streams, self._complaints, self._try_tick),
+            pixels=False,
+            reliability=reliability,
+            depth=depth,
+        )
+        sensor = topics.sensor_qos(reliability, depth)
         if settings.target_in_force:
             self.create_subscription(JointTrajectory, topics.TARGET_IN_FORCE, self._on_target_in_force, sensor)
         if settings.source == "policy":
@@ -158,22 +128,6 @@ class ExecutorNode(Node):
             self.create_subscription(Clock, topics.CLOCK, self._on_clock, topics.COMMANDS)
 
     # Inputs
-
-    def _on_image(self, name: str, cdr: bytes) -> None:
-        self._streams.cameras[name].push(convert.stamp_of_cdr(cdr), time.monotonic_ns(), None)
-        self._try_tick()
-
-    def _on_joints(self, message: JointState) -> None:
-        with self._complaints.about(topics.JOINT_STATES):
-            values = convert.joint_values(message, topics.JOINT_STATES)
-            self._streams.joints.push(convert.to_ns(message.header.stamp), time.monotonic_ns(), values)
-        self._try_tick()
-
-    def _on_pose(self, message: PoseStamped) -> None:
-        with self._complaints.about(topics.EE_POSE):
-            values = convert.pose_values(message, topics.EE_POSE)
-            self._streams.pose.push(convert.to_ns(message.header.stamp), time.monotonic_ns(), values)
-        self._try_tick()
 
     def _on_target_in_force(self, message: JointTrajectory) -> None:
         with self._complaints.about(topics.TARGET_IN_FORCE):
@@ -311,7 +265,7 @@ class ExecutorNode(Node):
         return response
 
     def stop(self) -> None:
-        """Listen to the source no more, then hold: the last command. In lock-step there is one only where a tick waits for it."""
+        """Listen to the source no more, then hold: the last command. In lock-step only a tick that waits takes one."""
         was_active, self._active = self._active, False
         if was_active and (not self._lock_step or self._awaits_ns is not None):
             self._loop.halt(self._now_ns())
@@ -327,7 +281,8 @@ class ExecutorNode(Node):
     def _on_second(self) -> None:
         waited_s = (time.monotonic_ns() - self._waits_since_ns) / convert.SECOND_NS
         if self._active and self._awaits_ns is not None and waited_s > self._settings.answer_timeout_s:
-            self.get_logger().error(f"no answer for tick {self._awaits_ns} within {waited_s:.0f} s from {self._source_name()}; inactive")
+            source = self._source_name()
+            self.get_logger().error(f"no answer for tick {self._awaits_ns} within {waited_s:.0f} s from {source}; inactive")
             self._awaits_ns = None
             self._active = False
         guard = self._loop.guard
@@ -357,7 +312,7 @@ def _run() -> None:
         node.stop()
         node.flush()
 
-    # The main thread only waits: Python runs signal handlers there, and a thread inside a wait of the middleware would run them late.
+    # The main thread only waits: Python runs signal handlers there, and inside a wait of the middleware it would run them late.
     spinner = threading.Thread(target=spin, name="spin")
     asked = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

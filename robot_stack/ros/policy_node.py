@@ -1,8 +1,8 @@
 """A policy as a lifecycle node: configure loads and warms up, activate begins an episode, deactivate falls silent.
 
-It infers when the executor asks: ``committed_actions`` without further points. The reference of the policy's deltas is point 0 of
-the request that was in force at the observation. Inference runs in a worker thread, never in a callback; the heartbeat comes
-from that worker, so that a policy that hangs is silent.
+It infers when the executor asks: ``committed_actions`` without further points. The reference of its deltas is the target that
+was in force at the observation. Inference runs in a worker thread, never in a callback; the heartbeat comes from that worker,
+so that a policy that hangs is silent.
 """
 
 import queue
@@ -11,18 +11,15 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rclpy
-from geometry_msgs.msg import PoseStamped
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Header, String
 from trajectory_msgs.msg import JointTrajectory
 
-from robot_stack.core.errors import ProphRLError, UnknownNameError
+from robot_stack.core.errors import ProphRLError
 from robot_stack.core.ports import Policy
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.core.stream_buffer import RobotStreams, StreamBuffer
@@ -30,6 +27,8 @@ from robot_stack.core.types import ActionChunk, FloatArray, Observation
 from robot_stack.paths import robot_file
 from robot_stack.ros import convert, topics
 from robot_stack.ros.node import Complaints, declare_parameters, run_node
+from robot_stack.ros.policies import PolicyAddress
+from robot_stack.ros.stream_bridge import StreamBridge
 
 
 @dataclass(frozen=True)
@@ -52,22 +51,6 @@ class PolicySettings:
     heartbeat_s: float = 0.05
     sensor_reliability: str = "reliable"
     sensor_depth: int = 100
-
-
-def load_policy(address: str, spec: RobotSpec) -> Policy:
-    """The policy that ``address`` ("<kind>:<place>") names, ready to answer in time.
-
-    Raises:
-        UnknownNameError: no such kind.
-    """
-    kind, _, place = address.partition(":")
-    if kind != "onnx":
-        raise UnknownNameError("kind of policy", kind, ["onnx"])
-    from policy.onnx_policy import OnnxPolicy
-
-    policy = OnnxPolicy(Path(place), spec)
-    policy.warm_up()  # the first inference is slow, and the arm stands still now
-    return policy
 
 
 class InferenceWorker(threading.Thread):
@@ -111,7 +94,7 @@ class InferenceWorker(threading.Thread):
         try:
             while self._serve():
                 self._beat()
-        except Exception as error:  # an inference runtime raises what it likes; a node without its worker must not look alive
+        except Exception as error:  # noqa: BLE001  a runtime raises what it likes; a node without its worker must not look alive
             self._fail(error)
 
     def _serve(self) -> bool:
@@ -146,12 +129,12 @@ class PolicyNode(LifecycleNode):
         self._complaints = Complaints(self.get_logger())
         self._chunk_out = self.create_publisher(JointTrajectory, topics.ACTION_CHUNK, topics.COMMANDS)
         self._heartbeat_out = self.create_publisher(Header, topics.HEARTBEAT, topics.COMMANDS)
-        sensor = topics.sensor_qos(self._settings.sensor_reliability, self._settings.sensor_depth)
-        for name in self._spec.camera_names:
-            topic = topics.image_raw(name)
-            self.create_subscription(Image, topic, lambda message, name=name: self._on_image(name, message), sensor)
-        self.create_subscription(JointState, topics.JOINT_STATES, self._on_joints, sensor)
-        self.create_subscription(PoseStamped, topics.EE_POSE, self._on_pose, sensor)
+        StreamBridge(
+            *(self, self._spec, self._streams, self._complaints, self._try_infer),
+            pixels=True,
+            reliability=self._settings.sensor_reliability,
+            depth=self._settings.sensor_depth,
+        )
         self.create_subscription(String, topics.TASK, self._on_task, topics.LATCHED)
         self.create_subscription(JointTrajectory, topics.COMMITTED_ACTIONS, self._on_committed, topics.COMMANDS)
 
@@ -159,7 +142,7 @@ class PolicyNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
-            self._policy = load_policy(self._settings.policy, self._spec)
+            self._policy = PolicyAddress.parse(self._settings.policy).load(self._spec)
         except ProphRLError as error:
             self.get_logger().error(str(error))
             return TransitionCallbackReturn.FAILURE
@@ -199,25 +182,6 @@ class PolicyNode(LifecycleNode):
             self._worker = None
 
     # Inputs
-
-    def _on_image(self, name: str, message: Image) -> None:
-        topic = topics.image_raw(name)
-        with self._complaints.about(topic):
-            image = convert.image_array(message, topic)
-            self._streams.cameras[name].push(convert.to_ns(message.header.stamp), time.monotonic_ns(), image)
-        self._try_infer()
-
-    def _on_joints(self, message: JointState) -> None:
-        with self._complaints.about(topics.JOINT_STATES):
-            values = convert.joint_values(message, topics.JOINT_STATES)
-            self._streams.joints.push(convert.to_ns(message.header.stamp), time.monotonic_ns(), values)
-        self._try_infer()
-
-    def _on_pose(self, message: PoseStamped) -> None:
-        with self._complaints.about(topics.EE_POSE):
-            values = convert.pose_values(message, topics.EE_POSE)
-            self._streams.pose.push(convert.to_ns(message.header.stamp), time.monotonic_ns(), values)
-        self._try_infer()
 
     def _on_task(self, message: String) -> None:
         self._instruction = message.data

@@ -118,7 +118,7 @@ class Processes:
 
     def __init__(self, nodes: Sequence[NodeProcess], domain: int, log_dir: Path) -> None:
         self._nodes = nodes
-        self._domain = domain
+        self.domain = domain
         self._log_dir = log_dir
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -150,6 +150,20 @@ class Processes:
             if status is not None:
                 raise NodeDiedError(name, status, self.log(name))
 
+    def kill(self, name: str) -> None:
+        """End one of them by SIGKILL, as a crash would."""
+        process = self._running[name]
+        process.kill()
+        process.wait()
+
+    def wait(self, timeout_s: float) -> dict[str, int]:
+        """Wait until all have ended by themselves; exit status by node name.
+
+        Raises:
+            subprocess.TimeoutExpired: one still runs.
+        """
+        return {name: process.wait(timeout_s) for name, process in self._running.items()}
+
     def stop(self) -> None:
         """Ask each to stop: whoever wants to move the arm, then the executor, then the rest; kill what does not."""
         last = {"executor": 1, "recorder": 2, "sim_robot": 3}
@@ -168,7 +182,7 @@ class Processes:
         inherited = os.environ.get("PYTHONPATH")
         variables = {
             **os.environ,
-            **environment(self._domain),
+            **environment(self.domain),
             PARENT_VARIABLE: str(os.getpid()),
             "PYTHONUNBUFFERED": "1",
             "PYTHONPATH": os.pathsep.join([ours, inherited] if inherited else [ours]),

@@ -1,9 +1,9 @@
 """Records every topic of the wire contract into one crash-safe log per episode.
 
-Messages are stored as they came, unread. They are put in the order in which they were sent (source timestamps of one machine), because
-topics overtake each other on the way; so a message without a stamp of its own can be dated by the ``/clock`` sent before it.
+Messages are stored as they came, unread. They are put in the order in which they were sent (source timestamps of one machine),
+because topics overtake each other; so a message without a stamp of its own can be dated by the ``/clock`` sent before it.
 
-Services: ``~/start``; ``~/success``, ``~/failure``, ``~/discard`` and ``~/stop`` (unlabelled) end the episode, or label the last one.
+Services: ``~/start``; ``~/success``, ``~/failure``, ``~/discard`` and ``~/stop`` (no label) end the episode, or label the last.
 """
 
 import heapq

@@ -2,7 +2,7 @@
 
 Lock-step: at tick k it publishes ``/clock`` and every stream with stamp t_k, waits for the command with that stamp, steps, and
 goes on to t_{k+1}. An episode ends after ``horizon`` ticks (or at the first success): then only ``evaluation/success`` is
-published, once more, and nothing moves until ``~/reset``. So ``evaluation/success`` is published once a tick and once at the end.
+published, and nothing moves until ``~/reset``. So ``evaluation/success`` comes once a tick and once more at the end.
 Real time: a wall timer steps towards the last command.
 """
 

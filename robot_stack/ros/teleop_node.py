@@ -1,7 +1,7 @@
-"""Teleoperation as a lifecycle node: one absolute target for each tick of the executor, from a keyboard or a scripted behaviour.
+"""Teleoperation as a lifecycle node: one absolute target for each tick of the executor, from a keyboard or a script.
 
-It answers ``committed_actions``. In lock-step it answers every tick that waits; in real time it continues from the last target that
-is committed. Silence of the device is silence of this node, and the executor holds.
+It answers ``committed_actions``. In lock-step it answers every tick that waits; in real time it continues from the last target
+that is committed. Silence of the device is silence of this node, and the executor holds.
 """
 
 import contextlib

@@ -17,7 +17,9 @@ from robot_stack.core.robot_spec import RobotSpec
 CLOCK = "/clock"
 JOINT_STATES = "joint_states"
 EE_POSE = "ee_pose"
-TARGET_IN_FORCE = "target_in_force"  # optional: what the arm's controller follows now; where a driver tells it, motion starts without a bump
+TARGET_IN_FORCE = (
+    "target_in_force"  # what the arm's controller follows now, where its driver tells: motion starts without a bump
+)
 TARGET_POSE = "target_pose"
 GRIPPER = "gripper_trajectory"
 ACTION_CHUNK = "action_chunk"
@@ -33,9 +35,7 @@ PRIVILEGED_STATE = "evaluation/privileged_state"
 
 RELIABILITIES = {"reliable": ReliabilityPolicy.RELIABLE, "best_effort": ReliabilityPolicy.BEST_EFFORT}
 COMMANDS = QoSProfile(reliability=ReliabilityPolicy.RELIABLE, history=HistoryPolicy.KEEP_LAST, depth=100)
-LATCHED = QoSProfile(
-    reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL, history=HistoryPolicy.KEEP_LAST, depth=1
-)
+LATCHED = QoSProfile(reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL, depth=1)
 
 
 def image_raw(camera: str) -> str:

@@ -1,0 +1,78 @@
+"""From the observation topics into ``core.stream_buffer``: shared by whoever watches a robot."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from geometry_msgs.msg import PoseStamped
+from sensor_msgs.msg import Image, JointState
+
+from robot_stack.core.robot_spec import RobotSpec
+from robot_stack.core.stream_buffer import RobotStreams
+from robot_stack.ros import convert, topics
+from robot_stack.ros.node import Complaints
+
+
+class StreamBridge:
+    """Subscribes to the observation streams of a robot.
+
+    Args:
+        node: the node that owns the subscriptions.
+        spec: the robot file.
+        streams: what is filled.
+        complaints: of the node; bad messages are dropped.
+        notify: called after each message.
+        pixels: whether pictures are unpacked; else only when they were taken is kept.
+        reliability, depth: see ``topics.sensor_qos``.
+    """
+
+    def __init__(
+        self,
+        node: Any,
+        spec: RobotSpec,
+        streams: RobotStreams,
+        complaints: Complaints,
+        notify: Callable[[], None],
+        *,
+        pixels: bool,
+        reliability: str,
+        depth: int,
+    ) -> None:
+        self._streams, self._complaints, self._notify = streams, complaints, notify
+        qos = topics.sensor_qos(reliability, depth)
+        for name in spec.camera_names:
+            receive = self._picture_receiver(name) if pixels else self._stamp_receiver(name)
+            node.create_subscription(Image, topics.image_raw(name), receive, qos, raw=not pixels)
+        node.create_subscription(JointState, topics.JOINT_STATES, self._on_joints, qos)
+        node.create_subscription(PoseStamped, topics.EE_POSE, self._on_pose, qos)
+
+    def _picture_receiver(self, name: str) -> Callable[[Image], None]:
+        topic, stream = topics.image_raw(name), self._streams.cameras[name]
+
+        def receive(message: Image) -> None:
+            with self._complaints.about(topic):
+                stream.push(convert.to_ns(message.header.stamp), time.monotonic_ns(), convert.image_array(message, topic))
+            self._notify()
+
+        return receive
+
+    def _stamp_receiver(self, name: str) -> Callable[[bytes], None]:
+        stream = self._streams.cameras[name]
+
+        def receive(cdr: bytes) -> None:
+            stream.push(convert.stamp_of_cdr(cdr), time.monotonic_ns(), None)
+            self._notify()
+
+        return receive
+
+    def _on_joints(self, message: JointState) -> None:
+        with self._complaints.about(topics.JOINT_STATES):
+            values = convert.joint_values(message, topics.JOINT_STATES)
+            self._streams.joints.push(convert.to_ns(message.header.stamp), time.monotonic_ns(), values)
+        self._notify()
+
+    def _on_pose(self, message: PoseStamped) -> None:
+        with self._complaints.about(topics.EE_POSE):
+            values = convert.pose_values(message, topics.EE_POSE)
+            self._streams.pose.push(convert.to_ns(message.header.stamp), time.monotonic_ns(), values)
+        self._notify()
