@@ -2,14 +2,28 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from omegaconf import DictConfig
 
+from learning.episode_store import load_episodes
+from learning.hydra_entry import build, data_paths, robot_spec
+from learning.seeding import generator
+from policy.manifest import file_hash
+from rl.configuration import checkpoint_folder
 from rl.trials import Trials
-from robot_stack.core.errors import UnknownNameError
+from robot_stack.core.errors import ProphRLError, UnknownNameError
 from robot_stack.core.ports import VectorEnvironment
+from robot_stack.core.robot_spec import RobotSpec
+from world_model import checkpoint as prophet_files
+from world_model import judge as judge_files
+from world_model.checkpoint import Prophet, load_prophet
+from world_model.imagination import StartContext
+from world_model.imagined_env import ImaginedEnv
+from world_model.judge import load_judge
 
 IMAGINATION, SIMULATOR = "imagination", "simulator"
+RESETS, EPISODES = "resets", "episodes"
 
 
 @dataclass(frozen=True)
@@ -19,14 +33,18 @@ class PracticeSettings:
     Attributes:
         where: "imagination" or "simulator".
         starts: start frames (or seeds) to choose from.
+        starts_from: "resets": pictures of the true scene set up anew, without an episode; "episodes": first frames of ``data``.
     """
 
     where: str = IMAGINATION
     starts: int = 64
+    starts_from: str = RESETS
 
     def __post_init__(self) -> None:
         if self.where not in (IMAGINATION, SIMULATOR):
             raise UnknownNameError("place to practise", self.where, (IMAGINATION, SIMULATOR))
+        if self.starts_from not in (RESETS, EPISODES):
+            raise UnknownNameError("source of starts", self.starts_from, (RESETS, EPISODES))
         if self.starts < 1:
             raise ValueError(f"need at least one start, got {self.starts}")
 
@@ -57,9 +75,45 @@ def make_practice(config: DictConfig, settings: PracticeSettings, truth: Trials)
     """The place that ``settings`` name.
 
     Raises:
-        ProphRLError: a checkpoint is missing or does not fit the robot.
+        ProphRLError: a checkpoint is missing, or robot, world model and judge do not fit each other.
     """
-    seeds = truth.seeds("rl_practice", settings.starts)
     if settings.where == SIMULATOR:
-        return Practice(truth.environment, seeds, is_true=True)
-    raise NotImplementedError
+        return Practice(truth.environment, truth.seeds("rl_practice", settings.starts), is_true=True)
+    spec = robot_spec(config)
+    world, judge = checkpoint_folder(config, "world_model"), checkpoint_folder(config, "judge")
+    prophet = load_prophet(world)
+    if settings.starts_from == RESETS:
+        starts = starts_from_resets(truth, prophet, settings.starts)
+    else:
+        starts = starts_from_episodes(data_paths(config), prophet, spec, settings.starts, config.seed)
+    sampler = build(config.world_model).sampler
+    environment = ImaginedEnv(prophet, load_judge(judge), starts, spec, sampler)
+    identity: dict[str, object] = {
+        "world model": file_hash(world / prophet_files.TRANSFORMER),
+        "judge": file_hash(judge / judge_files.WEIGHTS),
+    }
+    return Practice(environment, range(len(starts)), is_true=False, identity=identity)
+
+
+def starts_from_resets(truth: Trials, prophet: Prophet, count: int) -> list[StartContext]:
+    """Start frames of ``count`` scenes that are set up and photographed but not acted in."""
+    offsets = prophet.settings.context_offsets
+    seeds, starts = truth.seeds("rl_practice", count), []
+    for first in range(0, count, truth.settings.batch):
+        seen = truth.environment.reset(seeds[first : first + truth.settings.batch])
+        starts += [StartContext.at_rest(*moment, offsets) for moment in zip(seen.images, seen.commanded, strict=True)]
+    return starts
+
+
+def starts_from_episodes(paths: Sequence[Path], prophet: Prophet, spec: RobotSpec, count: int, run: int) -> list[StartContext]:
+    """First frames of up to ``count`` recorded episodes, drawn by ``run``.
+
+    Raises:
+        ProphRLError: no episodes.
+    """
+    episodes = [episode for path in paths for episode in load_episodes(path, spec=spec)]
+    if not episodes:
+        raise ProphRLError("no episodes to start from: give data=<dataset folder>, or rl.practice.starts_from=resets")
+    chosen = generator(run, "start episodes").permutation(len(episodes))[:count]
+    camera, offsets = prophet.manifest.camera, prophet.settings.context_offsets
+    return [StartContext.of_episode(episodes[row], camera, 0, offsets) for row in chosen]

@@ -94,3 +94,9 @@ def new_policy(spec: RobotSpec) -> FlowPolicy:
     scale = np.array([0.02, 0.02, 0.02, 0.5])
     embedding = {INSTRUCTION: generator("embedding").standard_normal(384).astype(np.float32)}
     return FlowPolicy.for_robot(settings, spec, Normaliser(np.zeros(4), scale), Normaliser(np.zeros(4), np.ones(4)), embedding)
+
+
+def make_world(spec: RobotSpec, task: str, **_: object) -> PointReach:
+    """For ``config/evaluation``: the toy world in place of a simulator."""
+    assert task == "point-reach"
+    return PointReach()
