@@ -1,6 +1,7 @@
 """LeRobot datasets of ours -> episodes, read in bulk from their files: by single frames, hundreds of them take minutes."""
 
 import io
+import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -73,11 +74,16 @@ def load_dataset(root: Path, camera: str | None = None, spec: RobotSpec | None =
 
 
 def _episode_rows(root: Path) -> list[dict[str, Any]]:
+    """LeRobot's facts about the episodes. What lies beyond the total was never committed: a conversion was killed there."""
+    try:
+        total = int(json.loads((root / "meta" / "info.json").read_text(encoding="utf-8"))["total_episodes"])
+    except (OSError, ValueError, KeyError) as error:
+        raise BadFileError(root / "meta" / "info.json", f"cannot be read: {error!r}") from error
     rows = []
     for path in sorted((root / "meta" / "episodes").glob("*/*.parquet")):
         names = [name for name in pq.read_schema(path).names if not name.startswith("stats/")]
         rows += pq.read_table(path, columns=names).to_pylist()
-    return sorted(rows, key=lambda row: row["episode_index"])
+    return sorted((row for row in rows if row["episode_index"] < total), key=lambda row: row["episode_index"])
 
 
 def _episode(
