@@ -16,7 +16,6 @@ from tqdm import tqdm
 from robot_stack.bringup import Setup
 from robot_stack.core.errors import ProphRLError, UnknownNameError
 from robot_stack.core.robot_spec import RobotSpec
-from robot_stack.core.statistics import wilson_interval
 from robot_stack.episodes.meta import FINISHED_SUFFIX, current_versions
 from robot_stack.paths import robot_file
 from robot_stack.ros.node import require_ros
@@ -203,6 +202,8 @@ class _Results:
 
     def write(self, seeds: Sequence[int]) -> str:
         """Write ``results.json`` for ``seeds``; returns a line for people."""
+        from robot_stack.core.statistics import wilson_interval  # brings scipy, which takes a second to import
+
         episodes = [json.loads(self.path(seed).read_text(encoding="utf-8")) for seed in seeds]
         rate = wilson_interval(sum(episode["success"] for episode in episodes), len(episodes))
         report = {

@@ -12,8 +12,8 @@ tool frame: R_target = R_reference Exp(delta).
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
+from robot_stack.core import se3
 from robot_stack.core.errors import ShapeError
 from robot_stack.core.robot_spec import ActionKind
 from robot_stack.core.types import FloatArray
@@ -35,11 +35,10 @@ def compose(reference: FloatArray, deltas: FloatArray, kinds: Sequence[ActionKin
     additive = [i for i, kind in enumerate(kinds) if kind.is_additive]
     targets[..., additive] = reference[..., None, additive] + np.cumsum(deltas[..., additive], axis=-2)
     for block in _rotation_blocks(kinds):
-        rotation = Rotation.from_rotvec(reference[..., block].reshape(-1, 3))
-        shape = deltas[..., 0, block].shape
+        rotation = reference[..., block]
         for h in range(deltas.shape[-2]):
-            rotation = rotation * Rotation.from_rotvec(deltas[..., h, block].reshape(-1, 3))
-            targets[..., h, block] = rotation.as_rotvec().reshape(shape)
+            rotation = se3.turned(rotation, deltas[..., h, block])
+            targets[..., h, block] = rotation
     return targets
 
 
@@ -51,9 +50,7 @@ def decompose(reference: FloatArray, targets: FloatArray, kinds: Sequence[Action
     additive = [i for i, kind in enumerate(kinds) if kind.is_additive]
     deltas[..., additive] = targets[..., additive] - previous[..., additive]
     for block in _rotation_blocks(kinds):
-        before = Rotation.from_rotvec(previous[..., block].reshape(-1, 3))
-        after = Rotation.from_rotvec(targets[..., block].reshape(-1, 3))
-        deltas[..., block] = (before.inv() * after).as_rotvec().reshape(targets[..., block].shape)
+        deltas[..., block] = se3.turn_between(previous[..., block], targets[..., block])
     return deltas
 
 

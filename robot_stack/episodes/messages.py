@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
-from scipy.spatial.transform import Rotation
 
+from robot_stack.core import se3
 from robot_stack.core.errors import ProphRLError
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.core.types import ActionChunk, FloatArray, ImageArray
@@ -69,7 +69,7 @@ def pose_values(message: Any, topic: str) -> FloatArray:
     values = np.array([place.x, place.y, place.z, turn.x, turn.y, turn.z, turn.w])
     if not np.isfinite(values).all() or np.linalg.norm(values[3:]) < 0.5:
         raise BadMessageError(topic, f"not a pose: {values.tolist()}")
-    return np.append(values[:3], Rotation.from_quat(values[3:]).as_rotvec())
+    return np.append(values[:3], se3.rotation_vector(values[3:]))
 
 
 def trajectory_targets(message: Any, spec: RobotSpec, topic: str) -> FloatArray:

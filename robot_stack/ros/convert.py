@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from geometry_msgs.msg import PoseStamped
-from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Float64MultiArray, Header, MultiArrayDimension
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from robot_stack.core import se3
 from robot_stack.core.robot_spec import ActionKind, RobotSpec
 from robot_stack.core.types import ActionChunk, FloatArray, ImageArray
 from robot_stack.episodes.messages import (
@@ -81,7 +81,7 @@ def pose_message(position: FloatArray, rotation_vector: FloatArray | None, stamp
     message = PoseStamped(header=header(stamp_ns, frame))
     place, turn = message.pose.position, message.pose.orientation
     place.x, place.y, place.z = map(float, position)
-    quaternion = TOOL_DOWN if rotation_vector is None else Rotation.from_rotvec(rotation_vector).as_quat()
+    quaternion = TOOL_DOWN if rotation_vector is None else se3.quaternion(rotation_vector)
     turn.x, turn.y, turn.z, turn.w = map(float, quaternion)
     return message
 

@@ -80,17 +80,13 @@ class TeleopNode(LifecycleNode):
         if self._keyboard is None:
             self.create_subscription(Float64MultiArray, topics.PRIVILEGED_STATE, self._on_simulator, topics.COMMANDS)
 
-    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        if self._keyboard is None:
-            from robot_stack.drivers.behaviours import make_behaviour
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the script, which takes its time, before anything waits for it."""
+        return super().on_configure(state) if self._make_behaviour() else TransitionCallbackReturn.FAILURE
 
-            name, task, seed = (self.get_parameter(key).value for key in ("behaviour", "task", "seed"))
-            try:  # the same random numbers as in collection without ROS, so that both give the same episode
-                rng = generator("collect", task, name, seed)
-                self._behaviour = make_behaviour(name, self._spec, task, rng, self.get_parameter("noise").value)
-            except ProphRLError as error:
-                self.get_logger().error(str(error))
-                return TransitionCallbackReturn.FAILURE
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        if not self._make_behaviour():
+            return TransitionCallbackReturn.FAILURE
         self._asked = None
         self._active = True
         return super().on_activate(state)
@@ -102,6 +98,21 @@ class TeleopNode(LifecycleNode):
     def close(self) -> None:
         self._active = False
         self._resources.close()
+
+    def _make_behaviour(self) -> bool:
+        """A fresh behaviour for one episode; False where there is none of that name."""
+        if self._keyboard is not None:
+            return True
+        from robot_stack.drivers.behaviours import make_behaviour
+
+        name, task, seed = (self.get_parameter(key).value for key in ("behaviour", "task", "seed"))
+        try:  # the same random numbers as in collection without ROS, so that both give the same episode
+            rng = generator("collect", task, name, seed)
+            self._behaviour = make_behaviour(name, self._spec, task, rng, self.get_parameter("noise").value)
+        except ProphRLError as error:
+            self.get_logger().error(str(error))
+            return False
+        return True
 
     def _on_committed(self, message: JointTrajectory) -> None:
         if not self._active:

@@ -53,7 +53,7 @@ def test_recorded_episodes_are_those_of_the_simulator(tmp_path: Path) -> None:
 
         behaviour = make_behaviour("noisy", spec, TASK, generator("collect", TASK, "noisy", seed), 1.0)
         direct = run_episode(arm, behaviour, "direct", "noisy", seed, HORIZON)
-        log = EpisodeLog(path)
+        log = EpisodeLog.open(path)
         assert log.meta.seed == seed and log.meta.source == "noisy" and log.meta.fingerprint == spec.fingerprint
         assert log.label is (Label.SUCCESS if direct.success else Label.FAILURE)
         decoder = EpisodeDecoder(log)
