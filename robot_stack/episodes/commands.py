@@ -9,7 +9,8 @@ from pathlib import Path
 from robot_stack.core.errors import BadFileError
 from robot_stack.episodes.decoder import EpisodeDecoder, EpisodeSummary
 from robot_stack.episodes.errors import EpisodeInUseError
-from robot_stack.episodes.log_reader import EpisodeLog, find_logs, is_in_use
+from robot_stack.episodes.log_reader import EpisodeLog, find_logs
+from robot_stack.episodes.log_writer import is_in_use
 from robot_stack.episodes.meta import Label, write_label
 from robot_stack.episodes.repair import needs_repair, repair
 

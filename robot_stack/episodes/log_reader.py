@@ -1,6 +1,5 @@
 """Reads episode logs, finished or cut: what was flushed before a crash is all there."""
 
-import fcntl
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from mcap.stream_reader import StreamReader
 
 from robot_stack.core.errors import BadFileError, UnknownNameError
 from robot_stack.episodes.log_writer import LABEL_RECORD, META_RECORD
-from robot_stack.episodes.meta import ACTIVE_SUFFIX, FINISHED_SUFFIX, EpisodeMeta, Label, read_label
+from robot_stack.episodes.meta import ACTIVE_SUFFIX, FINISHED_SUFFIX, EpisodeMeta, Label, episode_name, read_label
 
 # What the mcap reader and the decompressors raise on damaged bytes.
 DAMAGE = (McapError, struct.error, ValueError, RuntimeError, EOFError, KeyError, UnicodeDecodeError)
@@ -73,7 +72,7 @@ class EpisodeLog:
     @property
     def name(self) -> str:
         """Name of the episode."""
-        return self.meta.name
+        return episode_name(self.path)
 
     def messages(self, accept: Callable[[str], bool] | None = None) -> Iterator[LoggedMessage]:
         """Messages in the order in which they were logged; of a cut log those that were flushed.
@@ -107,16 +106,6 @@ def find_logs(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise BadFileError(folder, "no such folder of episodes")
     return sorted(path for ending in (FINISHED_SUFFIX, ACTIVE_SUFFIX) for path in folder.glob(f"[!.]*{ending}"))
-
-
-def is_in_use(path: Path) -> bool:
-    """Whether a living process is writing this log."""
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 def read_records(path: Path, tolerant: bool) -> Iterator[McapRecord]:

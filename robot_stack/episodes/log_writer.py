@@ -8,10 +8,11 @@ from a killed process) and to the disk (safe from an e-stop that cuts the power)
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -52,7 +53,8 @@ class EpisodeLogWriter:
 
     Args:
         folder: where the episodes are; created where missing.
-        meta: facts about the episode. Where ``meta.name`` is taken, "-2", "-3", ... is appended: nothing is overwritten.
+        meta: facts about the episode. Where ``meta.name`` is taken, "-2", "-3", ... is appended: nothing is overwritten. A cut
+            log of that name is set aside as ``<name>.cut-1``.
         settings: see ``LogSettings``.
 
     Raises:
@@ -149,19 +151,25 @@ class EpisodeLogWriter:
             self.abort()
 
     def _claim(self, name: str) -> Path:
-        """Create the log under the first free name; the cut log of a killed recorder keeps its own."""
-        tried = 1
-        while True:
-            candidate = name if tried == 1 else f"{name}-{tried}"
-            path = self._folder / f"{candidate}{ACTIVE_SUFFIX}"
-            if not (self._folder / f"{candidate}{FINISHED_SUFFIX}").exists():
-                try:
-                    path.touch(exist_ok=False)
-                except FileExistsError:
-                    pass
-                else:
-                    return path
-            tried += 1
+        """Create the log under its name, or the first free one after it.
+
+        The log that a killed recorder left under this name is set aside, so that an episode recorded again gets the name it
+        is looked for under.
+        """
+        wanted = self._folder / f"{name}{ACTIVE_SUFFIX}"
+        if wanted.exists() and not is_in_use(wanted):
+            wanted.rename(self._free(f"{name}.cut-{number}" for number in itertools.count(1)))
+        path = self._free(itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2))))
+        path.touch(exist_ok=False)
+        return path
+
+    def _free(self, names: Iterable[str]) -> Path:
+        """Path of a log in flight under the first of ``names`` that no log bears."""
+        folder = self._folder
+        free = (
+            name for name in names if not any((folder / f"{name}{end}").exists() for end in (ACTIVE_SUFFIX, FINISHED_SUFFIX))
+        )
+        return folder / f"{next(free)}{ACTIVE_SUFFIX}"
 
     def _schema(self, msgtype: str) -> int:
         if msgtype not in self._schemas:
@@ -194,6 +202,16 @@ class EpisodeLogWriter:
                 with self._guarded():
                     self._mcap.flush()
                 self._file.sync()
+
+
+def is_in_use(path: Path) -> bool:
+    """Whether a living process is writing this log."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 class DirectFile:

@@ -8,8 +8,8 @@ from mcap.writer import CompressionType, Writer
 
 from robot_stack.core.errors import BadFileError
 from robot_stack.episodes.errors import EpisodeInUseError
-from robot_stack.episodes.log_reader import EpisodeLog, is_in_use, read_records
-from robot_stack.episodes.log_writer import LABEL_RECORD, META_RECORD, PROFILE, DirectFile
+from robot_stack.episodes.log_reader import EpisodeLog, read_records
+from robot_stack.episodes.log_writer import LABEL_RECORD, META_RECORD, PROFILE, DirectFile, is_in_use
 from robot_stack.episodes.meta import ACTIVE_SUFFIX, FINISHED_SUFFIX, Label, episode_name, sync_folder
 
 DAMAGED_SUFFIX = ".damaged"

@@ -13,8 +13,8 @@ from rosbags.highlevel import AnyReader
 from robot_stack.core.errors import BadFileError, UnknownNameError
 from robot_stack.episodes import log_writer
 from robot_stack.episodes.errors import DiskFullError, EpisodeInUseError
-from robot_stack.episodes.log_reader import EpisodeLog, find_logs, is_in_use
-from robot_stack.episodes.log_writer import EpisodeLogWriter, LogSettings
+from robot_stack.episodes.log_reader import EpisodeLog, find_logs
+from robot_stack.episodes.log_writer import EpisodeLogWriter, LogSettings, is_in_use
 from robot_stack.episodes.meta import Label, write_label
 from robot_stack.episodes.repair import repair
 from tests.episodes.fake_robot import SETTINGS, STORE, FakeEpisode, Wire, meta
@@ -70,15 +70,31 @@ def test_in_flight_it_has_another_name_and_is_locked(tmp_path: Path) -> None:
     assert not is_in_use(path)
 
 
-def test_nothing_is_overwritten(tmp_path: Path) -> None:
+def test_nothing_finished_or_in_flight_is_overwritten(tmp_path: Path) -> None:
     first = FakeEpisode.random(2, seed=1).record(tmp_path)
     before = first.read_bytes()
-    aborted = EpisodeLogWriter(tmp_path, meta(), SETTINGS)
-    aborted.abort()
-    third = FakeEpisode.random(2, seed=2).record(tmp_path)
-    assert (aborted.path.name, third.name) == ("episode-2.mcap.active", "episode-3.mcap")
+    with EpisodeLogWriter(tmp_path, meta(), SETTINGS) as second:
+        third = FakeEpisode.random(2, seed=2).record(tmp_path)
+        assert (second.path.name, third.name) == ("episode-2.mcap.active", "episode-3.mcap")
     assert first.read_bytes() == before
     assert EpisodeLog.open(third).name == "episode-3"
+
+
+def test_an_episode_recorded_again_after_a_kill_gets_its_name_and_the_cut_one_is_kept(tmp_path: Path) -> None:
+    for seed in range(2):
+        killed = EpisodeLogWriter(tmp_path, meta(), SETTINGS)
+        for entry in FakeEpisode.random(3, seed=seed).wire():
+            killed.write(*entry)
+        killed.abort()
+    path = FakeEpisode.random(2).record(tmp_path)
+    assert [log.name for log in find_logs(tmp_path)] == [
+        "episode.cut-1.mcap.active",
+        "episode.cut-2.mcap.active",
+        "episode.mcap",
+    ]
+    assert path.name == "episode.mcap"
+    repaired = EpisodeLog.open(repair(tmp_path / "episode.cut-1.mcap.active").path)
+    assert (repaired.name, repaired.meta.seed) == ("episode.cut-1", 7)
 
 
 def test_messages_reach_the_disk_though_nothing_follows(tmp_path: Path) -> None:
