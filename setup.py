@@ -61,7 +61,7 @@ def node_scripts() -> list[str]:
 setup(
     name=NAME,
     version="0.1.0",
-    description="Reinforcing robot policies in a learned world model, from ROS 2 episodes to a redeployed ONNX policy (ProphRL)",
+    description="Reinforcing robot policies in a learned world model, from ROS 2 episodes to a redeployed policy (ProphRL)",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
@@ -69,7 +69,7 @@ setup(
     maintainer_email="maintainers@prophrl.invalid",
     python_requires=">=3.12",
     packages=find_packages(include=[pattern for name in PACKAGES for pattern in (name, f"{name}.*")]),
-    package_data={"world_model": ["weights/**/*"], "robot_stack": ["**/*.html", "**/*.xml", "**/*.json"], "policy": ["assets/**/*"]},
+    package_data={"world_model": ["weights/**/*"], "robot_stack": ["*.html"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),

@@ -5,6 +5,7 @@ Shapes: T = frames, A = numbers in an action, S = numbers in the state, images [
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ class Episode:
         images: camera name -> [T, H, W, 3] uint8.
         state: measured state [T, S], SI units, ``RobotSpec.state_names``.
         commanded: target in force at frame t [T, A]; ``commanded[0]`` is the reference of ``deltas[0]``.
-        deltas: delta action (``core.actions``) executed from frame t to frame t + 1 [T, A]; what the last one led to was not seen.
+        deltas: delta action (``core.actions``) executed from frame t to t + 1 [T, A]; what the last one led to was not seen.
         instruction: the task in words.
         task: task name ("" where unknown).
         source: who acted: "expert", "noisy", "random", "teleop" or "policy:<hash>".
@@ -44,7 +45,8 @@ class Episode:
 
     def __post_init__(self) -> None:
         length = len(self.deltas)
-        for what, array in {"state": self.state, "commanded": self.commanded, **self.images}.items():
+        arrays: dict[str, npt.NDArray[Any]] = {"state": self.state, "commanded": self.commanded, **self.images}
+        for what, array in arrays.items():
             if len(array) != length:
                 raise ShapeError(f"{what} of episode {self.name}", array.shape, f"[{length}, ...]: one row for each action")
 

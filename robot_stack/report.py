@@ -194,7 +194,10 @@ def _imagination(files: RunFiles) -> str:
             break
         source = f"data:{mime};base64,{base64.b64encode(path.read_bytes()).decode()}"
         caption = escape(path.stem.replace("-", " ").replace("_", " "))
-        films.append(f'<figure class="card"><img alt="{caption}" src="{source}"><figcaption>{caption}</figcaption></figure>')
+        wide = " wide" if path.suffix == ".png" else ""
+        films.append(
+            f'<figure class="card{wide}"><img alt="{caption}" src="{source}"><figcaption>{caption}</figcaption></figure>'
+        )
     return _section(
         "What Prophet imagines",
         "Episodes that Prophet was never trained on, played again in imagination from their first frame, with their actions.",
@@ -265,23 +268,37 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def _figures_table(figures: Mapping[str, Any]) -> str:
-    """Nested figures as rows; where every entry is itself a mapping with the same keys, as a matrix."""
-    matrices = {name: value for name, value in figures.items() if _is_matrix(value)}
-    plain = [[name, value] for name, value in _flat({k: v for k, v in figures.items() if k not in matrices})]
-    parts = [_table(["", ""], plain)] if plain else []
-    for name, matrix in matrices.items():
-        columns = list(next(iter(matrix.values())))
-        rows = [[row, *(values[column] for column in columns)] for row, values in matrix.items()]
-        parts.append(f"<h3>{escape(name.replace('_', ' '))}</h3>{_table(['', *columns], rows)}")
-    return "<br>".join(parts)
+    """Figures as rows; groups of figures with the same names, and figures counted in frames ahead, as a matrix."""
+    groups = {name: value for name, value in figures.items() if isinstance(value, dict) and not _nested(value)}
+    by_names: dict[tuple[str, ...], dict[str, Mapping[str, Any]]] = {}
+    for name, group in groups.items():
+        by_horizon = _by_horizon(group)
+        rows = {f"{name}, {horizon} frames ahead": values for horizon, values in by_horizon.items()} or {name: group}
+        for row, values in rows.items():
+            by_names.setdefault(tuple(values), {})[row] = values
+    matrices = [(names, rows) for names, rows in by_names.items() if len(rows) > 1]
+    in_matrix = {row.partition(",")[0] for _, rows in matrices for row in rows}
+    plain = [[name, value] for name, value in _flat({k: v for k, v in figures.items() if k not in in_matrix})]
+    tables = [
+        _table(["", *(name.replace("_", " ") for name in names)], [[row, *values.values()] for row, values in rows.items()])
+        for names, rows in matrices
+    ]
+    return "<br>".join([*tables, *([_table(["", ""], plain)] if plain else [])])
 
 
-def _is_matrix(value: Any) -> bool:
-    if not isinstance(value, dict) or not value or not all(isinstance(row, dict) and row for row in value.values()):
-        return False
-    keys = [list(row) for row in value.values()]
-    cells = [cell for row in value.values() for cell in row.values()]
-    return all(key == keys[0] for key in keys) and not any(isinstance(cell, dict | list) for cell in cells)
+def _nested(value: Mapping[str, Any]) -> bool:
+    return any(isinstance(entry, dict | list) for entry in value.values())
+
+
+def _by_horizon(group: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """{"8": {"psnr": ...}} from {"psnr_8": ...}; empty where not every figure is of that kind."""
+    split = [name.rpartition("_") for name in group]
+    if not split or not all(stem and horizon.isdigit() for stem, _, horizon in split):
+        return {}
+    table: dict[str, dict[str, Any]] = {}
+    for (stem, _, horizon), value in zip(split, group.values(), strict=True):
+        table.setdefault(horizon, {})[stem] = value
+    return table
 
 
 def _flat(figures: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

@@ -13,7 +13,7 @@ from robot_stack.run_dir import stage_dir
 from robot_stack.stages import Manifest
 
 OUTCOME_FILES = ("evaluation.json", "results.json")  # of `prophrl evaluate` and `prophrl deploy`
-MEDIA = {".webp": "image/webp", ".png": "image/png", ".gif": "image/gif"}
+MEDIA = {".webp": "image/webp", ".gif": "image/gif", ".png": "image/png"}  # animations come first on the page
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,9 @@ class RunFiles:
 
     def media(self, manifest: Manifest) -> list[tuple[Path, str]]:
         """Pictures and animations that the stage wrote, with their MIME types."""
-        files = sorted(path for path in self.folder(manifest).rglob("*") if path.suffix in MEDIA)
+        order = list(MEDIA)
+        found = (path for path in self.folder(manifest).rglob("*") if path.suffix in MEDIA)
+        files = sorted(found, key=lambda path: (order.index(path.suffix), path))
         return [(path, MEDIA[path.suffix]) for path in files]
 
     def true_episodes(self) -> dict[str, int]:

@@ -78,8 +78,10 @@ def test_no_path_of_somebodys_machine() -> None:
 
 
 def test_random_numbers_never_come_from_global_generators() -> None:
-    pattern = re.compile(r"np\.random\.(seed|rand|randn|randint|normal|uniform|choice)\(|torch\.manual_seed\((?!derive_seed)|random\.seed\(")
-    allowed = {"robot_stack/drivers/sim_metaworld.py"}  # Meta-World's resets draw from numpy's
+    numpy_global = r"np\.random\.(seed|rand|randn|randint|normal|uniform|choice)\("
+    pattern = re.compile(rf"{numpy_global}|torch\.manual_seed\((?!derive_seed)|random\.seed\(")
+    # Meta-World's resets draw from numpy's, dropout from torch's; both are seeded right before and have no argument for it.
+    allowed = {"robot_stack/drivers/sim_metaworld.py", "world_model/judge_train.py"}
     wrong = [
         f"{file.relative_to(ROOT)}: {found.group(0)}"
         for file in sources()
