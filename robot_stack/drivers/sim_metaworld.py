@@ -7,6 +7,7 @@ One tick is ``ACTION_REPEAT`` physics steps of 12.5 ms. Needs the ``sim`` extra.
 import atexit
 import contextlib
 import functools
+import importlib.util
 import os
 import warnings
 from collections.abc import Iterator
@@ -22,7 +23,6 @@ from robot_stack.core.types import FloatArray, ImageArray
 os.environ.setdefault("MUJOCO_GL", "egl")  # read by mujoco on import; there is no screen on a robot PC
 
 ACTION_REPEAT = 4  # physics steps a tick: 80 Hz / 20 Hz
-MAX_TICKS = 500 // ACTION_REPEAT  # Meta-World refuses more than 500 physics steps an episode
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,7 @@ class MetaWorldArm:
         per_step = (target[:3] - self._env.data.mocap_pos[0]) / self._env.action_scale / ACTION_REPEAT
         effort = 1.0 - 2.0 * float(target[3])  # Meta-World: -1 opens, +1 closes
         action = np.append(np.clip(per_step, -1.0, 1.0), np.clip(effort, -1.0, 1.0))
+        self._env.curr_path_length = 0  # Meta-World refuses more than 500 physics steps; an arm in real time goes on
         for _ in range(ACTION_REPEAT):
             self._observation, _, _, _, info = self._env.step(action)
             self._success |= bool(info["success"])
@@ -175,11 +176,7 @@ def _gl_renderer(task: str, width: int, height: int) -> Any:
     try:
         renderer = mujoco.Renderer(model, height=height, width=width)
     except Exception as error:  # the GL binding raises whatever its loader raises
-        raise MissingDependencyError(
-            f"an off-screen GL context (MUJOCO_GL={os.environ['MUJOCO_GL']}: {error})",
-            "the simulated camera",
-            "apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri libgbm1",
-        ) from error
+        raise _no_gl(error) from error
     for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
         renderer.scene.flags[flag] = False
     atexit.register(renderer.close)  # before the GL library is unloaded
@@ -230,11 +227,21 @@ class ScriptedExpert:
 
 
 def _metaworld() -> Any:
+    if importlib.util.find_spec("metaworld") is None:
+        raise MissingDependencyError("metaworld", "the simulated robot", "pip install 'robot_stack[sim]'")
     try:
         import metaworld
-    except ImportError as error:
-        raise MissingDependencyError("metaworld", "the simulated robot", "pip install 'robot_stack[sim]'") from error
+    except (ImportError, AttributeError, OSError) as error:  # what PyOpenGL makes of a missing GL library
+        raise _no_gl(error) from error
     return metaworld
+
+
+def _no_gl(error: Exception) -> MissingDependencyError:
+    return MissingDependencyError(
+        f"an off-screen GL context (MUJOCO_GL={os.environ['MUJOCO_GL']}: {error})",
+        "the simulated camera",
+        "apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri libgbm1",
+    )
 
 
 def _metaworld_policies() -> Any:

@@ -68,6 +68,13 @@ def test_the_hand_arrives_at_its_target(arm: MetaWorldArm) -> None:
     assert np.abs(arm.commanded - target).max() == 0
 
 
+def test_an_arm_in_real_time_does_not_stop_after_an_episode(arm: MetaWorldArm) -> None:
+    arm.reset(0)
+    for _ in range(130):  # Meta-World ends an episode after 125 of our ticks
+        arm.step(arm.commanded)
+    assert np.isfinite(arm.state).all()
+
+
 def test_gripper_closes_and_opens(arm: MetaWorldArm) -> None:
     arm.reset(0)
     opened = arm.state[3]
