@@ -166,7 +166,7 @@ class _Renderer:
 
 @functools.cache
 def _gl_renderer(task: str, width: int, height: int) -> Any:
-    """The process's GL context for a task: meshes and textures (150 MB) are the same for every arm, what moves is in the scene."""
+    """The process's GL context for a task: meshes and textures (150 MB) are the same for every arm; motion is in the scene."""
     import mujoco
 
     model = _metaworld().ALL_V3_ENVIRONMENTS[task]().model

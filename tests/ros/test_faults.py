@@ -27,7 +27,7 @@ from robot_stack.ros.episode_runner import EpisodeRunner, running_robot
 from robot_stack.ros.processes import Processes
 from tests.ros.conftest import Spy, needs_simulator, until
 
-pytestmark = [pytest.mark.ros, pytest.mark.slow]
+pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(300)]
 SPEC = RobotSpec.load(robot_file("sim_metaworld"))
 LOADED_S = 0.3  # by how much other programs may delay ours
 

@@ -24,7 +24,7 @@ from robot_stack.ros.episode_runner import running_robot
 from robot_stack.ros.processes import NodeDiedError
 from tests.ros.conftest import needs_simulator, until
 
-pytestmark = [pytest.mark.ros, pytest.mark.slow, needs_simulator]
+pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(300), needs_simulator]
 TASK = "button-press-topdown-v3"
 HORIZON = 22  # the expert needs about 16
 
