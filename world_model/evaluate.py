@@ -92,7 +92,8 @@ def following_text(figures: FollowingFigures) -> str:
     """Whether video imagined for perturbed actions follows them, as text."""
     return (
         f"perturbed actions, {figures.episodes} episodes: imagined video against the perturbed truth "
-        f"{figures.psnr_perturbed:.1f} dB, against the unperturbed one {figures.psnr_unperturbed:.1f} dB; closer to its own truth in {figures.closer:.0%}"
+        f"{figures.psnr_perturbed:.1f} dB, against the unperturbed one {figures.psnr_unperturbed:.1f} dB; "
+        f"closer to its own truth in {figures.closer:.0%}"
     )
 
 

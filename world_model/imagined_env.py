@@ -134,5 +134,5 @@ class ImaginedEnv:
             images=images,
             commanded=self._commanded.copy(),
             success=np.asarray((best >= self._judge.threshold).any(axis=1)),
-            info={"scores": scores, "latents": frames},
+            info={"scores": scores, "latents": frames.numpy()},
         )

@@ -14,6 +14,7 @@ from robot_stack.core.errors import ShapeError
 
 Image = npt.NDArray[np.uint8]
 MOVING = 0.5  # px a frame from which on a pixel of the true video counts as moving
+STANDING = 0.1  # px a frame below which the direction of an imagined flow is noise: its cosine counts as 0
 MAX_PSNR = 100.0  # of identical images, instead of infinity
 
 
@@ -72,5 +73,6 @@ def flow_error(true: Image, imagined: Image) -> FlowError:
     if not moving.any():
         return FlowError(float(error.mean()), float("nan"), float("nan"))
     product = (true_flow * imagined_flow).sum(axis=-1)
-    cosine = product / np.maximum(speed * np.linalg.norm(imagined_flow, axis=-1), 1e-6)
+    imagined_speed = np.linalg.norm(imagined_flow, axis=-1)
+    cosine = np.where(imagined_speed > STANDING, product / np.maximum(speed * imagined_speed, 1e-6), 0.0)
     return FlowError(float(error.mean()), float(error[moving].mean()), float(cosine[moving].mean()))

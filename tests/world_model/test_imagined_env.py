@@ -1,0 +1,116 @@
+"""The imagined environment keeps the promises of ``VectorEnvironment``."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from robot_stack.core.errors import ProphRLError, ShapeError, SpecMismatchError
+from robot_stack.core.ports import VectorEnvironment
+from world_model.imagination import StartContext, replay
+from world_model.imagined_env import ImaginedEnv
+from world_model.sampler import SamplerSettings
+
+
+@pytest.fixture
+def starts(episodes, prophet):
+    return [StartContext.of_episode(episode, "front", 4, prophet.settings.context_offsets) for episode in episodes[:4]]
+
+
+@pytest.fixture
+def env(prophet, judge, starts, spec):
+    return ImaginedEnv(prophet, judge, starts, spec, SamplerSettings(steps=2, batch_size=2))
+
+
+def chunks(count: int, seed: int = 0) -> np.ndarray:
+    random = np.random.Generator(np.random.Philox(seed))
+    deltas = 0.01 * random.normal(size=(count, 5, 4))
+    deltas[..., 3] = 1.0
+    return deltas
+
+
+def test_reset_shows_the_recorded_moment(env, starts):
+    environment: VectorEnvironment = env
+    step = environment.reset([2, 0])
+    np.testing.assert_array_equal(step.images[0], starts[2].images[-1])
+    np.testing.assert_array_equal(step.commanded, [starts[2].commanded[-1], starts[0].commanded[-1]])
+    assert step.success.dtype == bool
+    assert step.info["scores"].shape == (2, 1)
+
+
+def test_step_moves_the_target_and_shows_new_frames(env, starts):
+    env.reset([1, 3])
+    deltas = chunks(2)
+    step = env.step(deltas)
+    expected = np.stack([starts[i].commanded[-1, :3] for i in (1, 3)]) + deltas[..., :3].sum(axis=1)
+    np.testing.assert_allclose(step.commanded[:, :3], expected, atol=1e-9)
+    assert step.images.shape == (2, 32, 32, 3)
+    assert step.images.dtype == np.uint8
+    assert step.info["scores"].shape == (2, 5)
+    assert step.info["latents"].shape[:2] == (2, 5)
+
+
+def test_targets_pass_through_the_guard(env, starts, spec):
+    env.reset([0])
+    deltas = np.zeros((1, 5, 4))
+    deltas[..., 0] = 1.2 * spec.max_step[0]  # faster than the robot may go
+    step = env.step(deltas)
+    assert step.commanded[0, 0] - starts[0].commanded[-1, 0] <= 5 * spec.max_step[0] + 1e-6
+
+
+def test_a_rollout_depends_on_its_own_seed_and_actions_only(env):
+    deltas = chunks(3)
+    env.reset([0, 1, 2], noise_seeds=[10, 11, 12])
+    together = [env.step(deltas), env.step(deltas)]
+    env.reset([2, 0], noise_seeds=[12, 10])
+    apart = [env.step(deltas[[2, 0]]), env.step(deltas[[2, 0]])]
+    for a, b in zip(together, apart, strict=True):
+        np.testing.assert_allclose(a.info["latents"][[2, 0]], b.info["latents"], rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(a.info["scores"][[2, 0]], b.info["scores"], rtol=1e-3, atol=1e-4)
+    env.reset([0, 1, 2], noise_seeds=[10, 11, 99])
+    other = env.step(deltas)
+    np.testing.assert_allclose(other.info["latents"][:2], together[0].info["latents"][:2], rtol=1e-3, atol=1e-4)
+    assert np.abs(other.info["latents"][2] - together[0].info["latents"][2]).max() > 1e-3
+
+
+def test_success_is_latched(env, judge, monkeypatch):
+    scores = iter([np.zeros((1, 1)), np.array([[0, 0.9, 0.9, 0, 0]]), np.zeros((1, 5))])
+    monkeypatch.setattr(type(judge), "score_frames", lambda *_: next(scores))
+    assert not env.reset([0]).success[0]
+    assert env.step(chunks(1)).success[0]
+    assert env.step(chunks(1)).success[0]
+
+
+def test_env_agrees_with_the_replay_of_an_episode(prophet, judge, episodes, spec):
+    episode = episodes[0]
+    begin = StartContext.of_episode(episode, "front", 0, prophet.settings.context_offsets)
+    env = ImaginedEnv(prophet, judge, [begin], spec)
+    one_seed = f"replay 0 {episode.name}"
+    env.reset([0], noise_seeds=[one_seed])
+    first = env.step(np.asarray(episode.deltas[None, :5], dtype=np.float64)).info["latents"]
+    np.testing.assert_allclose(first[0], replay(prophet, [episode], SamplerSettings())[0, 1:6], rtol=1e-3, atol=1e-4)
+
+
+def test_start_at_rest_repeats_its_frame(prophet, episodes):
+    image, target = episodes[0].images["front"][0], episodes[0].commanded[0].astype(np.float64)
+    rest = StartContext.at_rest(image, target, prophet.settings.context_offsets)
+    recorded = StartContext.of_episode(episodes[0], "front", 0, prophet.settings.context_offsets)
+    np.testing.assert_array_equal(rest.images, recorded.images)
+    np.testing.assert_array_equal(rest.commanded, recorded.commanded)
+
+
+def test_bad_calls_are_refused(env, prophet, judge, starts, spec):
+    with pytest.raises(ProphRLError, match="reset"):
+        env.step(chunks(1))
+    with pytest.raises(ProphRLError, match="start 9"):
+        env.reset([9])
+    with pytest.raises(ShapeError):
+        env.reset([0, 1], noise_seeds=[1])
+    env.reset([0, 1])
+    with pytest.raises(ShapeError):
+        env.step(chunks(3))
+    with pytest.raises(ProphRLError, match="at least one start"):
+        ImaginedEnv(prophet, judge, [], spec)
+    stranger = prophet.replace(manifest=dataclasses.replace(prophet.manifest, fingerprint="other"))
+    with pytest.raises(SpecMismatchError):
+        ImaginedEnv(stranger, judge, starts, spec)
