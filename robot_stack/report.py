@@ -26,11 +26,20 @@ MEDIA_LIMIT = 16 << 20  # bytes of pictures on the page
 CURVES: dict[str, list[tuple[str, str, dict[str, str]]]] = {
     "train-policy": [("Imitation: loss", "step", {"loss": "batch", "average_loss": "averaged weights"})],
     "adapt": [
-        ("World model: loss", "step", {"autoencoder_loss": "autoencoder", "loss": "Prophet", "validation_loss": "held out"})
+        ("Autoencoder: PSNR [dB]", "step", {"autoencoder/psnr": "training pictures"}),
+        (
+            "Prophet: error of the next latents",
+            "step",
+            {"prophet/error": "Prophet", "prophet/error_of_copy": "repeating the last frame"},
+        ),
     ],
-    "train-judge": [("Judge: loss", "step", {"loss": "training", "validation_loss": "held out"})],
+    "train-judge": [("Judge: accuracy", "step", {"judge/accuracy": "training windows"})],
     "train-rl": [
-        ("RL: success", "update", {"practice_success": "imagined", "practice_reward": "reward", "true_success": "true"}),
+        (
+            "RL: success",
+            "update",
+            {"imagined_success": "imagined", "true_success": "true", "practice_reward": "reward in practice"},
+        ),
         ("RL: distance from the first policy (KL)", "update", {"kl_last": "KL"}),
     ],
 }
@@ -172,7 +181,7 @@ def _curves(files: RunFiles) -> str:
                     Curve(legend, found[name], 2 + i) for i, (name, legend) in enumerate(names.items()) if found.get(name)
                 ]
                 if curves:
-                    bounded = (0.0, 1.0) if "success" in title else None
+                    bounded = (0.0, 1.0) if "success" in title or "accuracy" in title else None
                     cards.append(
                         _card(
                             f"{title} ({manifest.stage}, round {manifest.round_index})",
@@ -256,7 +265,7 @@ def _tile(value: str, meaning: str, tone: str = "") -> str:
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     def cell(value: Any, tag: str = "td") -> str:
         number = isinstance(value, int | float)
-        text = value if isinstance(value, Raw) else escape(f"{value:.4g}" if isinstance(value, float) else str(value))
+        text = value if isinstance(value, Raw) else escape(_plain(value))
         return f"<{tag}{' class=n' if number else ''}>{text}</{tag}>"
 
     columns = [any(isinstance(row[i], int | float) for row in rows) for i in range(len(head))]
@@ -265,6 +274,12 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     )
     body = "".join(f"<tr>{''.join(cell(value) for value in row)}</tr>" for row in rows)
     return f"<table>{f'<thead><tr>{names}</tr></thead>' if any(head) else ''}<tbody>{body}</tbody></table>"
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "not defined"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _figures_table(figures: Mapping[str, Any]) -> str:
@@ -307,7 +322,7 @@ def _flat(figures: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, A
         if isinstance(value, dict):
             yield from _flat(value, f"{label}: ")
         elif isinstance(value, list):
-            yield label, ", ".join(f"{item:.4g}" if isinstance(item, float) else str(item) for item in value)
+            yield label, ", ".join(map(_plain, value))
         else:
             yield label, value
 

@@ -88,15 +88,16 @@ class RunFiles:
         raise BadFileError(self.folder(manifest), f"holds none of {', '.join(OUTCOME_FILES)}")
 
     def curves(self, manifest: Manifest) -> dict[str, list[tuple[float, float]]]:
-        """Name -> (step, value) of everything in the stage's ``metrics.csv``."""
-        path = self.folder(manifest) / "metrics.csv"
+        """Name -> (step, value) of every ``metrics.csv`` of the stage; those in a sub-folder are named "<folder>/<name>"."""
+        folder = self.folder(manifest)
         curves: dict[str, list[tuple[float, float]]] = {}
-        if path.is_file():
+        for path in sorted(folder.rglob("metrics.csv")):
+            prefix = "".join(f"{part}/" for part in path.parent.relative_to(folder).parts)
             with path.open(newline="", encoding="utf-8") as stream:
                 for row in csv.DictReader(stream):
                     value = float(row["value"])
                     if math.isfinite(value):
-                        curves.setdefault(row["name"], []).append((float(row["step"]), value))
+                        curves.setdefault(prefix + row["name"], []).append((float(row["step"]), value))
         return curves
 
     def media(self, manifest: Manifest) -> list[tuple[Path, str]]:
