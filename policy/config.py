@@ -15,12 +15,10 @@ class PolicyConfig:
         network: sizes.
         train: supervised training.
         export: ONNX.
-        only_successes: train on successful episodes alone (filtered behaviour cloning).
         selection: scores a policy on seeds kept apart, to choose the checkpoint; null keeps the last one.
     """
 
     network: NetworkSettings = field(default_factory=NetworkSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
     export: ExportSettings = field(default_factory=ExportSettings)
-    only_successes: bool = False
     selection: Score | None = None

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import torch
 from torch import Tensor, nn
 
@@ -212,6 +211,8 @@ def _write_graphs(policy: FlowPolicy, folder: Path, opset: int) -> None:
 
 
 def _write(module: nn.Module, inputs: dict[str, Tensor], output: str, path: Path, opset: int) -> None:
+    import onnx
+
     axes = {name: {0: "batch"} for name in (*inputs, output)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the TorchScript exporter announces its retirement on each call

@@ -93,12 +93,14 @@ class FitResult:
         best_step: updates after which they were reached.
         best_score: their score, or None where no score was given.
         seconds: time spent, interruptions excluded.
+        true_episodes: that the score has cost, as it says itself.
     """
 
     policy: FlowPolicy
     best_step: int
     best_score: float | None
     seconds: float
+    true_episodes: int
 
 
 def fit(
@@ -118,7 +120,8 @@ def fit(
     Args:
         episodes: what to imitate; ``weights`` [len(episodes)] say how often each one's frames are drawn.
         validation: episodes for the validation loss alone.
-        score: judges a policy, higher is better; the best-scored of the last checkpoints is kept, else the last one.
+        score: judges a policy, higher is better; the best-scored of the last checkpoints is kept, else the last one. What
+            it counts as ``true_episodes``, if anything, is reported.
         folder: gets ``metrics.csv``, ``figures.json`` and the state from which the same call continues after a crash.
         run: seed of everything random.
         progress: show a bar on stderr.
@@ -152,7 +155,7 @@ def fit(
                 state.save(folder, policy, average, optimiser)
     bar.close()
     policy.load_state_dict(state.best)
-    result = FitResult(policy.eval(), state.best_step, state.best_score, state.seconds)
+    result = FitResult(policy.eval(), state.best_step, state.best_score, state.seconds, state.true_episodes)
     if folder is not None:
         write_figures(folder / "figures.json", _summary(result, settings, len(episodes), len(sampler)))
     return result
@@ -167,14 +170,14 @@ def _update(
     random = torch.Generator().manual_seed(derive_seed(run, "policy noise", step))
     loss = chunk_loss(policy, batch, settings.prefix_probability, random, settings.augmentation)
     if not torch.isfinite(loss):
-        raise ProphRLError(f"the loss is {float(loss)} at step {step}: lower the learning rate, and check the data for NaN")
+        raise ProphRLError(f"the loss is {loss.item()} at step {step}: lower the learning rate, and check the data for NaN")
     for group in optimiser.param_groups:
         group["lr"] = settings.lr_at(step)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), settings.gradient_clip)
     optimiser.step()
-    return float(loss), float(norm)
+    return loss.item(), norm.item()
 
 
 def _checkpoint(
@@ -191,7 +194,9 @@ def _checkpoint(
         figures["validation_loss"] = _fixed_loss(average, held_out)
     first_candidate = settings.steps - (settings.candidates - 1) * settings.checkpoint_every
     if score is not None and state.step >= first_candidate:
+        before = getattr(score, "true_episodes", 0)
         figures["score"] = score(average)
+        state.true_episodes += getattr(score, "true_episodes", 0) - before
     state.offer(average, figures.get("score"))
     return figures
 
@@ -211,12 +216,13 @@ def _summary(result: FitResult, settings: TrainSettings, episodes: int, frames: 
         "seconds": round(result.seconds, 1),
         "episodes": episodes,
         "frames": frames,
+        "true_episodes": {"selection": result.true_episodes},
         "parameters": sum(parameter.numel() for parameter in result.policy.parameters()),
     }
 
 
 def main(argv: Sequence[str]) -> int:
-    """``prophrl train-policy``: from the episodes in ``data`` to the checkpoint ``out``, starting at ``checkpoint.policy``."""
+    """``prophrl train-policy``: imitate what did not fail in ``data``, from ``checkpoint.policy`` if given, into ``out``."""
     from learning.hydra_entry import build, compose, data_paths, robot_spec
 
     config = compose(argv, "train-policy")
@@ -226,11 +232,13 @@ def main(argv: Sequence[str]) -> int:
     if not paths:
         raise ProphRLError("nothing to imitate: name the recorded episodes, data=<dataset folder> or data=[<folder>,<folder>]")
     episodes = [episode for path in paths for episode in load_episodes(path, spec=spec)]
-    if settings.only_successes:
-        episodes = [episode for episode in episodes if episode.success is not False]
+    found = len(episodes)
+    episodes = [episode for episode in episodes if episode.success is not False]
     held_out = settings.train.validation_episodes
     if held_out >= len(episodes):
-        raise ProphRLError(f"{len(episodes)} episodes are left to train on, less {held_out} held out for validation")
+        raise ProphRLError(
+            f"{len(episodes)} of {found} episodes did not fail, and {held_out} of them are held out: none to imitate"
+        )
     taught, validation = episodes[: len(episodes) - held_out], episodes[len(episodes) - held_out :]
     policy = _begin(config.checkpoint.policy, settings, spec, episodes, config.seed)
     result = fit(policy, taught, settings.train, validation=validation, score=settings.selection, folder=out, run=config.seed)
@@ -244,8 +252,9 @@ def main(argv: Sequence[str]) -> int:
 def _begin(start: str | None, settings: "PolicyConfig", spec: RobotSpec, episodes: Sequence[Episode], seed: int) -> FlowPolicy:
     """The policy to train: a new one, or the checkpoint ``start`` (its network and normalisation stay)."""
     if start is None:
-        torch.manual_seed(derive_seed(seed, "policy weights"))  # modules draw their weights from torch's own generator
-        return FlowPolicy.for_episodes(settings.network, spec, episodes)
+        with torch.random.fork_rng(devices=[]):  # modules draw their first weights from torch's own generator
+            torch.default_generator.manual_seed(derive_seed(seed, "policy weights"))
+            return FlowPolicy.for_episodes(settings.network, spec, episodes)
     policy = checkpoint.load(start, spec)
     policy.learn_instructions([episode.instruction for episode in episodes])
     return policy

@@ -25,6 +25,7 @@ class TrainState:
         step: updates done.
         seconds: time spent.
         best_step, best_score, best: the weights to return.
+        true_episodes: spent on scores.
     """
 
     identity: Mapping[str, str]
@@ -33,6 +34,7 @@ class TrainState:
     best_step: int = 0
     best_score: float | None = None
     best: dict[str, Tensor] = field(default_factory=dict)
+    true_episodes: int = 0
 
     @classmethod
     def resume(
@@ -62,7 +64,15 @@ class TrainState:
         average.module.load_state_dict(groups["average"])
         average.updates = facts["average_updates"]
         load_optimiser(optimiser, groups["optimiser"])
-        return cls(texts, facts["step"], facts["seconds"], facts["best_step"], facts["best_score"], groups["best"])
+        return cls(
+            identity=texts,
+            step=facts["step"],
+            seconds=facts["seconds"],
+            best_step=facts["best_step"],
+            best_score=facts["best_score"],
+            best=groups["best"],
+            true_episodes=facts["true_episodes"],
+        )
 
     def offer(self, average: FlowPolicy, score: float | None) -> None:
         """Keep these weights where they are the best so far; later ones win among equals, and scored ones over unscored."""
@@ -84,6 +94,7 @@ class TrainState:
             "seconds": self.seconds,
             "best_step": self.best_step,
             "best_score": self.best_score,
+            "true_episodes": self.true_episodes,
             "average_updates": average.updates,
         }
         save_state(folder / FILE, groups, facts)
