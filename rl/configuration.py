@@ -6,12 +6,24 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from learning.hydra_entry import build, robot_spec
+from learning.hydra_entry import build, data_paths, robot_spec
 from policy import checkpoint
 from policy.flow_policy import FlowPolicy
+from rl.practice import (
+    RESETS,
+    SIMULATOR,
+    Practice,
+    PracticeSettings,
+    in_imagination,
+    in_simulator,
+    starts_from_episodes,
+    starts_from_resets,
+)
 from rl.trials import Trials
 from robot_stack.core.errors import ProphRLError
 from robot_stack.run_dir import stage_dir
+from world_model.checkpoint import Prophet
+from world_model.imagination import StartContext
 
 # Checkpoints and the stages of the run that write them.
 STAGES = {"policy": "train-policy", "world_model": "adapt", "judge": "train-judge"}
@@ -50,3 +62,18 @@ def trials(config: DictConfig) -> Trials:
     """The true environment of the configured task."""
     task: Any = OmegaConf.to_container(config.task, resolve=True)
     return Trials(build(config.evaluation), robot_spec(config), task, config.seed)
+
+
+def practice(config: DictConfig, settings: PracticeSettings, truth: Trials) -> Practice:
+    """The place to practise that ``settings`` name."""
+    if settings.where == SIMULATOR:
+        return in_simulator(settings, truth)
+    spec = robot_spec(config)
+
+    def starts(prophet: Prophet) -> list[StartContext]:
+        if settings.starts_from == RESETS:
+            return starts_from_resets(truth, prophet, settings.starts)
+        return starts_from_episodes(data_paths(config), prophet, spec, settings.starts, config.seed)
+
+    folders = checkpoint_folder(config, "world_model"), checkpoint_folder(config, "judge")
+    return in_imagination(*folders, starts, spec, build(config.world_model).sampler)

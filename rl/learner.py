@@ -41,7 +41,7 @@ class LearnerSettings:
     epochs: int = 2
     minibatches: int = 4
     gradient_clip: float = 1.0
-    probe: int = 48
+    probe: int = 24
     loss: FaGrpoSettings = field(default_factory=FaGrpoSettings)
 
     def __post_init__(self) -> None:

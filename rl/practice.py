@@ -1,16 +1,12 @@
 """Where a policy practises: in Prophet's imagination from start frames, or, as the upper bound, in the true simulator."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from learning.episode_store import load_episodes
-from learning.hydra_entry import build, data_paths, robot_spec
 from learning.seeding import generator
 from policy.manifest import file_hash
-from rl.configuration import checkpoint_folder
 from rl.trials import Trials
 from robot_stack.core.errors import ProphRLError, UnknownNameError
 from robot_stack.core.ports import VectorEnvironment
@@ -21,9 +17,11 @@ from world_model.checkpoint import Prophet, load_prophet
 from world_model.imagination import StartContext
 from world_model.imagined_env import ImaginedEnv
 from world_model.judge import load_judge
+from world_model.sampler import SamplerSettings
 
 IMAGINATION, SIMULATOR = "imagination", "simulator"
 RESETS, EPISODES = "resets", "episodes"
+MakeStarts = Callable[[Prophet], list[StartContext]]
 
 
 @dataclass(frozen=True)
@@ -71,28 +69,32 @@ class Practice:
             self.environment.close()
 
 
-def make_practice(config: DictConfig, settings: PracticeSettings, truth: Trials) -> Practice:
-    """The place that ``settings`` name.
+def in_simulator(settings: PracticeSettings, truth: Trials) -> Practice:
+    """The upper bound: every rollout is a true episode."""
+    return Practice(truth.environment, truth.seeds("rl_practice", settings.starts), is_true=True)
+
+
+def in_imagination(world: Path, judge: Path, starts: MakeStarts, spec: RobotSpec, sampler: SamplerSettings) -> Practice:
+    """Prophet and its judge.
+
+    Args:
+        world, judge: folders of their checkpoints.
+        starts: gives the moments to begin from; they need as much past as the world model looks back on.
+        spec: the robot.
+        sampler: how frames are drawn.
 
     Raises:
-        ProphRLError: a checkpoint is missing, or robot, world model and judge do not fit each other.
+        BadFileError: a checkpoint cannot be read.
+        SpecMismatchError: robot, world model and judge do not belong together.
     """
-    if settings.where == SIMULATOR:
-        return Practice(truth.environment, truth.seeds("rl_practice", settings.starts), is_true=True)
-    spec = robot_spec(config)
-    world, judge = checkpoint_folder(config, "world_model"), checkpoint_folder(config, "judge")
     prophet = load_prophet(world)
-    if settings.starts_from == RESETS:
-        starts = starts_from_resets(truth, prophet, settings.starts)
-    else:
-        starts = starts_from_episodes(data_paths(config), prophet, spec, settings.starts, config.seed)
-    sampler = build(config.world_model).sampler
-    environment = ImaginedEnv(prophet, load_judge(judge), starts, spec, sampler)
+    moments = starts(prophet)
     identity: dict[str, object] = {
         "world model": file_hash(world / prophet_files.TRANSFORMER),
         "judge": file_hash(judge / judge_files.WEIGHTS),
     }
-    return Practice(environment, range(len(starts)), is_true=False, identity=identity)
+    environment = ImaginedEnv(prophet, load_judge(judge), moments, spec, sampler)
+    return Practice(environment, range(len(moments)), is_true=False, identity=identity)
 
 
 def starts_from_resets(truth: Trials, prophet: Prophet, count: int) -> list[StartContext]:

@@ -16,7 +16,7 @@ from rl.advantages import AdvantageSettings, group_advantages
 from rl.evaluation import Evaluation, evaluate
 from rl.flow_sde import FlowGrpoStep, SdeSampler, SdeStep
 from rl.learner import Learner, LearnerSettings
-from rl.practice import PracticeSettings, make_practice
+from rl.practice import PracticeSettings
 from rl.rollout import Episodes, RolloutSettings, by_group, practise
 from rl.state import RlState
 from rl.stopping import StopSettings
@@ -150,27 +150,27 @@ def train(
 def main(argv: Sequence[str]) -> int:
     """``prophrl train-rl``: from ``checkpoint.policy`` to the better checkpoint ``out``, in ``checkpoint.world_model``."""
     from learning.hydra_entry import build, compose
-    from rl.configuration import reference_policy, start_policy, trials
+    from rl.configuration import practice, reference_policy, start_policy, trials
 
     config = compose(argv, "train-rl")
     settings: RlSettings = build(config.rl)
     policy, reference, out = start_policy(config), reference_policy(config), Path(config.out)
     with (
         contextlib.closing(trials(config)) as truth,
-        contextlib.closing(make_practice(config, settings.practice, truth)) as practice,
+        contextlib.closing(practice(config, settings.practice, truth)) as place,
     ):
         selection = truth.seeds("rl_selection", settings.check_episodes)
         result = train(
             policy,
-            practice.environment,
-            practice.pool,
+            place.environment,
+            place.pool,
             truth.episodes(policy),
             lambda candidate: truth.evaluate(candidate, selection),
             settings,
             out,
             reference=reference,
-            identity={"start policy": policy.manifest.policy_hash, **practice.identity},
-            practice_is_true=practice.is_true,
+            identity={"start policy": policy.manifest.policy_hash, **place.identity},
+            practice_is_true=place.is_true,
         )
     facts = result.facts | {"seed": config.seed, "practice": settings.practice.where}
     manifest = checkpoint.save(result.policy, out, {"rl": facts})
