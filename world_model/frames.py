@@ -30,16 +30,23 @@ def camera_frames(episode: Episode, camera: str) -> npt.NDArray[np.uint8]:
 
 def foreground(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     """Pixels [T, H, W] of an episode [T, H, W, 3] that differ from its median frame: the arm and what it moves."""
-    median = np.median(images, axis=0)
-    mask: npt.NDArray[np.bool_] = np.abs(images - median).max(axis=-1) > FOREGROUND_DIFFERENCE
+    difference = np.abs(images.astype(np.int16) - median_frame(images).astype(np.int16))
+    mask: npt.NDArray[np.bool_] = difference.max(axis=-1) > FOREGROUND_DIFFERENCE
     return mask
 
 
 def scene_difference(images: npt.NDArray[np.uint8], common: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     """Pixels [H, W] of the median frame that differ from the data's ``common`` image: this episode's objects, even at rest."""
-    median = np.median(images, axis=0)
-    mask: npt.NDArray[np.bool_] = np.abs(median - common.astype(np.float64)).max(axis=-1) > FOREGROUND_DIFFERENCE
+    difference = np.abs(median_frame(images).astype(np.int16) - common.astype(np.int16))
+    mask: npt.NDArray[np.bool_] = difference.max(axis=-1) > FOREGROUND_DIFFERENCE
     return mask
+
+
+def median_frame(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The (upper) median of each pixel over time [H, W, 3], of ``images`` [T, H, W, 3]."""
+    middle = len(images) // 2
+    frame: npt.NDArray[np.uint8] = np.partition(images, middle, axis=0)[middle]
+    return frame
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ class FrameSet:
         if not episodes:
             raise ProphRLError("no episodes to train on: check the path of the data")
         videos = [camera_frames(episode, camera) for episode in episodes]
-        common = np.median(np.stack([video[0] for video in videos]), axis=0).astype(np.uint8)
+        common = median_frame(np.stack([video[0] for video in videos]))
         return cls(
             images=np.concatenate(videos),
             moving=np.concatenate([foreground(video) for video in videos]),

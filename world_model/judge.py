@@ -38,6 +38,7 @@ class JudgeSettings:
         width: channels of the first layer; a multiple of 8.
         dropout: before the last layer.
         latent_noise: std of the noise on latents in training.
+        label_smoothing: labels are so far from 0 and 1: the score stays soft where the video is in doubt, and is the reward.
         imagined_share: share of the training windows from imagined video, the rest is real.
         verdict_frames: success needs so many successive frames above the threshold on average.
         validation_every: every so many-th episode is kept out of training, for the threshold and the figures.
@@ -47,19 +48,24 @@ class JudgeSettings:
 
     window: int = 2
     width: int = 48
-    dropout: float = 0.2
-    latent_noise: float = 0.1
+    dropout: float = 0.3
+    latent_noise: float = 0.3
+    label_smoothing: float = 0.05
     imagined_share: float = 0.5
     verdict_frames: int = 2
     validation_every: int = 4
     replays: int = 1
-    fit: FitSettings = field(default_factory=lambda: FitSettings(steps=400, batch_size=96, lr=1e-3, warmup=20, ema_decay=0.98))
+    fit: FitSettings = field(
+        default_factory=lambda: FitSettings(steps=300, batch_size=96, lr=1e-3, warmup=20, weight_decay=0.02, ema_decay=0.98)
+    )
 
     def __post_init__(self) -> None:
         if min(self.window, self.verdict_frames, self.replays) < 1 or self.width % GROUPS:
             raise ValueError(f"window, verdict_frames and replays must be at least 1, width a multiple of {GROUPS}")
         if not 0.0 <= self.imagined_share <= 1.0:
             raise ValueError(f"imagined_share must be in [0, 1], got {self.imagined_share}")
+        if not 0.0 <= self.label_smoothing < 0.5:
+            raise ValueError(f"label_smoothing must be in [0, 0.5), got {self.label_smoothing}")
 
 
 class SuccessClassifier(nn.Module):

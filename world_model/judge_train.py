@@ -206,7 +206,8 @@ def _loss(
     windows = windows + settings.latent_noise * torch.randn(windows.shape, generator=seeds.noise)
     torch.manual_seed(int(torch.randint(2**31, (1,), generator=seeds.noise)))  # dropout has no generator of its own
     logits = network(windows)
-    loss = F.binary_cross_entropy_with_logits(logits, labels)
+    soft = labels * (1.0 - 2.0 * settings.label_smoothing) + settings.label_smoothing
+    loss = F.binary_cross_entropy_with_logits(logits, soft)
     return {"loss": loss, "accuracy": ((logits > 0) == (labels > 0.5)).float().mean()}
 
 

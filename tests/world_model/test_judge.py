@@ -95,7 +95,7 @@ def test_judge_learns_where_the_square_is(prophet, settings):
         torch.from_numpy(np.concatenate([e.images["front"] for e in episodes])).permute(0, 3, 1, 2) / 255.0
     )
     training = FitSettings(steps=60, batch_size=32, lr=3e-3, warmup=5, ema_decay=0.9)
-    wanted = JudgeSettings(width=16, imagined_share=0.0, fit=training)
+    wanted = JudgeSettings(width=16, imagined_share=0.1, fit=training)
     report = train_judge(prophet, episodes, wanted, SamplerSettings(batch_size=64), run=0, progress=False)
     assert report.real.episodes == 15
     assert report.real.auc > 0.9
