@@ -113,7 +113,7 @@ class DatasetFolder:
         kept: set[Path] = set()
         orphans: set[Path] = set()
         for path in sorted((self.root / EPISODES).glob("*/*.parquet")):
-            rows = pq.read_table(path).to_pylist()
+            rows = _facts_of(path)
             if any(row["episode_index"] >= total_episodes for row in rows):
                 orphans.add(path)
                 continue
@@ -127,11 +127,10 @@ class DatasetFolder:
 
     def contained(self) -> list[Contained]:
         """The episodes of the dataset, in no order."""
-        columns = [f"{FACT}name", f"{FACT}log_hash", f"{FACT}label"]
         return [
-            Contained(row[columns[0]], row[columns[1]], row[columns[2]], path)
+            Contained(row[f"{FACT}name"], row[f"{FACT}log_hash"], row[f"{FACT}label"], path)
             for path in (self.root / EPISODES).glob("*/*.parquet")
-            for row in pq.read_table(path, columns=columns).to_pylist()
+            for row in _facts_of(path)
         ]
 
     def last_row(self) -> dict[str, Any]:
@@ -163,6 +162,15 @@ class DatasetFolder:
         unfinished = episode.file.with_suffix(".tmp")
         pq.write_table(table.set_column(table.column_names.index(column), column, changed), unfinished)
         unfinished.replace(episode.file)
+
+
+def _facts_of(path: Path) -> list[dict[str, Any]]:
+    """Rows of a table of episodes, without the statistics that make up most of it."""
+    file = pq.ParquetFile(path)
+    rows: list[dict[str, Any]] = file.read(
+        [name for name in file.schema_arrow.names if not name.startswith("stats/")]
+    ).to_pylist()
+    return rows
 
 
 def _files_of(row: Mapping[str, Any]) -> Iterator[str]:

@@ -120,3 +120,4 @@ def _need_lerobot() -> None:
             "lerobot", "the conversion to LeRobot datasets", "pip install 'robot_stack[train]'"
         ) from error
     datasets.disable_progress_bars()
+    logging.getLogger("lerobot").setLevel(logging.WARNING)  # it tells which codecs it found
