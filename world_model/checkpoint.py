@@ -158,7 +158,10 @@ class Prophet:
             raise SpecMismatchError(
                 f"world model of robot {self.manifest.robot}",
                 f"robot {spec.name}",
-                [f"fingerprint {self.manifest.fingerprint}, robot {spec.fingerprint}"],
+                [
+                    f"fingerprint {self.manifest.fingerprint}, robot {spec.fingerprint}",
+                    "to begin a world model for this robot from nothing: world_model.weights=none",
+                ],
             )
 
     def replace(self, **changes: Any) -> "Prophet":

@@ -21,7 +21,7 @@ from world_model.frames import camera_frames
 from world_model.judge import load_judge
 from world_model.judge_calibration import JudgeFigures, judge_figures
 from world_model.judge_train import real_videos, replayed_videos, scores_of
-from world_model.measure import FRAMES_AHEAD, compare_videos, imagined_videos, measure_autoencoder
+from world_model.measure import FRAMES_AHEAD, compare_videos, imagined_videos, measure_autoencoder, without_nan
 from world_model.sampler import SamplerSettings
 from world_model.settings import WorldModelSettings
 from world_model.train import load_all, read_weights
@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
         )
         figures["following"] = dataclasses.asdict(following)
         lines.append(following_text(following))
-    write_figures(out / "figures.json", _jsonable(figures))
+    write_figures(out / "figures.json", without_nan(figures))
     write_pictures(true, imagined, [episode.name for episode in episodes], out)
     print("\n".join(lines))
     return 0
@@ -143,10 +143,3 @@ def _gap(image: npt.NDArray[np.uint8], axis: int) -> npt.NDArray[np.uint8]:
     shape = list(image.shape)
     shape[axis] = GAP
     return np.full(shape, 255, dtype=np.uint8)
-
-
-def _jsonable(value: Any) -> Any:
-    """NaN, which JSON lacks, as null."""
-    if isinstance(value, Mapping):
-        return {key: _jsonable(item) for key, item in value.items()}
-    return None if isinstance(value, float) and np.isnan(value) else value

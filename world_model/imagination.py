@@ -106,6 +106,17 @@ def encode_starts(prophet: Prophet, starts: Sequence[StartContext]) -> Tensor:
     return latents.view(len(starts), -1, *latents.shape[1:])
 
 
+def replay_all(prophet: Prophet, episodes: Sequence[Episode], sampler: SamplerSettings, run: int = 0) -> list[Tensor]:
+    """``replay`` of episodes of any lengths: for each, its latents [T', C, h, w]."""
+    by_length: dict[int, list[int]] = {}
+    for index, episode in enumerate(episodes):
+        by_length.setdefault(len(episode), []).append(index)
+    videos: dict[int, Tensor] = {}
+    for rows in by_length.values():
+        videos |= zip(rows, replay(prophet, [episodes[row] for row in rows], sampler, run=run), strict=True)
+    return [videos[index] for index in range(len(episodes))]
+
+
 def replay(
     prophet: Prophet,
     episodes: Sequence[Episode],

@@ -23,9 +23,10 @@ from robot_stack.core.errors import ProphRLError
 from robot_stack.core.types import FloatArray
 from world_model.checkpoint import Prophet
 from world_model.fitting import StepSeeds, fit
-from world_model.imagination import replay
+from world_model.imagination import replay_all
 from world_model.judge import Judge, JudgeSettings, SuccessClassifier, autoencoder_hash, save_judge, windows_of
 from world_model.judge_calibration import JudgeFigures, calibrate_threshold, judge_figures
+from world_model.measure import without_nan
 from world_model.sampler import SamplerSettings
 from world_model.train import describe, load_all, read_weights, split
 
@@ -77,9 +78,8 @@ def main(argv: Sequence[str]) -> int:
     prophet.check_robot(spec)
     report = train_judge(prophet, load_all(paths, spec), settings, sampler, run=config.seed, folder=out)
     save_judge(report.judge, out)
-    figures = {"threshold": report.judge.threshold}
     named = {"real": dataclasses.asdict(report.real), "imagined": dataclasses.asdict(report.imagined)}
-    write_figures(out / "figures.json", figures | {k: _without_nan(v) for k, v in named.items()})
+    write_figures(out / "figures.json", without_nan({"threshold": report.judge.threshold, **named}))
     print(figures_table(report))
     return 0
 
@@ -137,14 +137,10 @@ def real_videos(prophet: Prophet, episodes: Sequence[Episode]) -> list[JudgedVid
 
 def replayed_videos(prophet: Prophet, episodes: Sequence[Episode], sampler: SamplerSettings, run: int) -> list[JudgedVideo]:
     """What Prophet imagines for the episodes' own actions from their first frame on."""
-    by_length: dict[int, list[Episode]] = {}
-    for episode in episodes:
-        by_length.setdefault(len(episode), []).append(episode)
-    judged: dict[str, JudgedVideo] = {}
-    for group in by_length.values():
-        for episode, latents in zip(group, replay(prophet, group, sampler, run=run), strict=True):
-            judged[episode.name] = _judged(latents, episode)
-    return [judged[episode.name] for episode in episodes]
+    return [
+        _judged(latents, episode)
+        for latents, episode in zip(replay_all(prophet, episodes, sampler, run), episodes, strict=True)
+    ]
 
 
 def scores_of(judge: Judge, videos: Sequence[JudgedVideo]) -> FloatArray:
@@ -209,7 +205,3 @@ def _loss(
     soft = labels * (1.0 - 2.0 * settings.label_smoothing) + settings.label_smoothing
     loss = F.binary_cross_entropy_with_logits(logits, soft)
     return {"loss": loss, "accuracy": ((logits > 0) == (labels > 0.5)).float().mean()}
-
-
-def _without_nan(figures: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: None if isinstance(value, float) and np.isnan(value) else value for name, value in figures.items()}

@@ -3,7 +3,8 @@
 Shapes: N = episodes, T = frames, videos [T, H, W, 3] uint8.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from learning.episode import Episode
 from world_model.autoencoder import Autoencoder
 from world_model.checkpoint import Prophet
 from world_model.frames import camera_frames, foreground, to_tensor, to_uint8
-from world_model.imagination import replay
+from world_model.imagination import replay_all
 from world_model.metrics import flow_error, psnr
 from world_model.sampler import SamplerSettings
 
@@ -40,16 +41,7 @@ def measure_autoencoder(autoencoder: Autoencoder, episodes: Sequence[Episode], c
 
 def imagined_videos(prophet: Prophet, episodes: Sequence[Episode], sampler: SamplerSettings) -> list[npt.NDArray[np.uint8]]:
     """What Prophet imagines for each episode's own actions; the real first frame, decoded as well, then whole chunks."""
-    videos: list[npt.NDArray[np.uint8]] = [np.empty(0, dtype=np.uint8)] * len(episodes)
-    by_length: dict[int, list[int]] = {}
-    for index, episode in enumerate(episodes):
-        by_length.setdefault(len(episode), []).append(index)
-    for rows in by_length.values():
-        latents = replay(prophet, [episodes[row] for row in rows], sampler)
-        frames = prophet.decode(latents.flatten(0, 1)).reshape(*latents.shape[:2], *_image_shape(prophet))
-        for row, video in zip(rows, frames, strict=True):
-            videos[row] = video
-    return videos
+    return [prophet.decode(latents) for latents in replay_all(prophet, episodes, sampler)]
 
 
 def measure_prophet(prophet: Prophet, episodes: Sequence[Episode], sampler: SamplerSettings) -> dict[str, float]:
@@ -84,6 +76,8 @@ def compare_videos(true: Sequence[npt.NDArray[np.uint8]], imagined: Sequence[npt
     return figures
 
 
-def _image_shape(prophet: Prophet) -> tuple[int, int, int]:
-    size = prophet.autoencoder.settings.image_size
-    return size, size, 3
+def without_nan(figures: Any) -> Any:
+    """NaN, which JSON lacks, as None, in nested mappings."""
+    if isinstance(figures, Mapping):
+        return {key: without_nan(value) for key, value in figures.items()}
+    return None if isinstance(figures, float) and np.isnan(figures) else figures

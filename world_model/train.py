@@ -21,7 +21,7 @@ from world_model.autoencoder_training import fit_autoencoder
 from world_model.checkpoint import LatentScale, Manifest, Prophet, load_prophet, save_prophet
 from world_model.frames import FrameSet, camera_frames
 from world_model.held_out import is_held_out, refuse_held_out
-from world_model.measure import measure_autoencoder, measure_prophet
+from world_model.measure import measure_autoencoder, measure_prophet, without_nan
 from world_model.prophet import make_transformer
 from world_model.prophet_training import fit_prophet
 from world_model.settings import Phase, WorldModelSettings
@@ -174,7 +174,7 @@ def train_prophet(
     prophet = prophet.replace(transformer=transformer, manifest=manifest)
     figures["prophet"] = measure_prophet(prophet, held_back, settings.sampler)
     _log.info("prophet on held-back episodes: %s", figures["prophet"])
-    write_figures(out / "figures.json", figures)
+    write_figures(out / "figures.json", without_nan(figures))
     return prophet
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from robot_stack.core.errors import ProphRLError, ShapeError, SpecMismatchError
 from robot_stack.core.ports import VectorEnvironment
-from world_model.imagination import StartContext, replay
+from world_model.imagination import StartContext, replay, replay_all
 from world_model.imagined_env import ImaginedEnv
 from world_model.sampler import SamplerSettings
 
@@ -114,3 +114,15 @@ def test_bad_calls_are_refused(env, prophet, judge, starts, spec):
     stranger = prophet.replace(manifest=dataclasses.replace(prophet.manifest, fingerprint="other"))
     with pytest.raises(SpecMismatchError):
         ImaginedEnv(stranger, judge, starts, spec)
+
+
+def test_replay_keeps_the_order_of_episodes_of_any_length(prophet, episodes):
+    short = dataclasses.replace(
+        episodes[1],
+        images={"front": episodes[1].images["front"][:8]},
+        **{name: getattr(episodes[1], name)[:8] for name in ("state", "commanded", "deltas")},
+    )
+    videos = replay_all(prophet, [episodes[0], short, episodes[2]], SamplerSettings())
+    assert [len(video) for video in videos] == [16, 6, 16]
+    for video, episode in zip(videos, episodes, strict=False):
+        np.testing.assert_allclose(video[0], prophet.encode(episode.images["front"][:1])[0], rtol=1e-4, atol=1e-5)
