@@ -83,13 +83,14 @@ def _layer(weights: Mapping[str, Any], number: int, facts: Mapping[str, Any]) ->
     """One layer of BERT as torch's own."""
     import torch
 
-    layer = torch.nn.TransformerEncoderLayer(
+    layer = torch.nn.TransformerEncoderLayer(  # on "meta": no random weights that would only be replaced
         facts["hidden_size"],
         facts["num_attention_heads"],
         facts["intermediate_size"],
         activation="gelu",
         layer_norm_eps=facts["layer_norm_eps"],
         batch_first=True,
+        device="meta",
     )
     places = {
         "self_attn.out_proj": "attention.output.dense",
@@ -106,5 +107,5 @@ def _layer(weights: Mapping[str, Any], number: int, facts: Mapping[str, Any]) ->
         state[f"self_attn.in_proj_{kind}"] = torch.cat(
             [weights[f"{own}attention.self.{name}.{kind}"] for name in ("query", "key", "value")]
         )
-    layer.load_state_dict(state)
+    layer.load_state_dict(state, assign=True)
     return layer.eval()

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from learning.episode import Episode
 from learning.language import EMBEDDING_SIZE, embed
 from learning.normalisation import Normaliser
+from learning.seeding import derive_seed
 from policy.manifest import PolicyManifest
 from policy.networks import ActionExpert, ContextEncoder, NetworkSettings
 from robot_stack.core.robot_spec import RobotSpec
@@ -66,8 +67,9 @@ class FlowPolicy(nn.Module):
         actions: Normaliser,
         state: Normaliser,
         instructions: Mapping[str, npt.NDArray[np.float32]],
+        seed: int = 0,
     ) -> Self:
-        """A new policy with random weights (torch's generator) for the robot ``spec``."""
+        """A new policy for the robot ``spec``; ``seed`` alone decides its random weights."""
         manifest = PolicyManifest(
             robot=spec.name,
             robot_fingerprint=spec.fingerprint,
@@ -85,14 +87,16 @@ class FlowPolicy(nn.Module):
             instructions=dict(instructions),
             network=dataclasses.asdict(settings),
         )
-        return cls(settings, manifest)
+        with torch.random.fork_rng(devices=[]):  # modules draw their first weights from torch's own generator
+            torch.default_generator.manual_seed(derive_seed(seed, "policy weights"))
+            return cls(settings, manifest)
 
     @classmethod
-    def for_episodes(cls, settings: NetworkSettings, spec: RobotSpec, episodes: Sequence[Episode]) -> Self:
-        """A new policy for the robot, actions and instructions of demonstrations."""
+    def for_episodes(cls, settings: NetworkSettings, spec: RobotSpec, episodes: Sequence[Episode], seed: int = 0) -> Self:
+        """A new policy for the robot, actions and instructions of demonstrations; ``seed`` as in ``for_robot``."""
         actions = Normaliser.fit(np.concatenate([episode.deltas for episode in episodes]), SMALLEST_STD * spec.max_step)
         state = Normaliser.fit(np.concatenate([episode.state for episode in episodes]), 1e-3)  # 1 mm, 1 mrad
-        return cls.for_robot(settings, spec, actions, state, embed([episode.instruction for episode in episodes]))
+        return cls.for_robot(settings, spec, actions, state, embed([episode.instruction for episode in episodes]), seed)
 
     def learn_instructions(self, instructions: Sequence[str]) -> None:
         """Add the embeddings of instructions that are not known yet, before training on them."""

@@ -252,9 +252,7 @@ def main(argv: Sequence[str]) -> int:
 def _begin(start: str | None, settings: "PolicyConfig", spec: RobotSpec, episodes: Sequence[Episode], seed: int) -> FlowPolicy:
     """The policy to train: a new one, or the checkpoint ``start`` (its network and normalisation stay)."""
     if start is None:
-        with torch.random.fork_rng(devices=[]):  # modules draw their first weights from torch's own generator
-            torch.default_generator.manual_seed(derive_seed(seed, "policy weights"))
-            return FlowPolicy.for_episodes(settings.network, spec, episodes)
+        return FlowPolicy.for_episodes(settings.network, spec, episodes, seed)
     policy = checkpoint.load(start, spec)
     policy.learn_instructions([episode.instruction for episode in episodes])
     return policy

@@ -14,7 +14,7 @@ from torch import nn
 from learning.batching import ChunkSampler
 from learning.ema import Ema
 from learning.episode import Episode
-from learning.language import EMBEDDING_SIZE, embed
+from learning.language import EMBEDDING_SIZE, _encoder, embed
 from learning.metrics_log import MetricsLog, read_metrics
 from learning.normalisation import Normaliser
 from robot_stack.core.errors import BadFileError, ProphRLError, ShapeError, SpecMismatchError
@@ -152,3 +152,11 @@ def test_embeddings_are_those_of_transformers() -> None:
     known = [0.0055335, -0.0949640, -0.0603760, 0.0089343, 0.0397243, 0.0397883]
     np.testing.assert_allclose(vector[:6], known, atol=1e-6)
     assert float(vector.sum()) == pytest.approx(0.0171104, abs=1e-5)
+
+
+def test_the_encoder_leaves_the_global_generator_alone() -> None:
+    """A first policy's weights must not depend on whether the encoder was already loaded."""
+    before = torch.random.get_rng_state()
+    _encoder.cache_clear()
+    embed(["push"])
+    assert torch.equal(torch.random.get_rng_state(), before)

@@ -192,7 +192,7 @@ def test_the_command_killed_half_way_ends_as_if_it_had_not_been(
     assert [row[:2] for row in curves[0]] == [row[:2] for row in curves[1]]
     # Not to the last bit: between processes, sums of floats depend on where the memory lies.
     np.testing.assert_allclose([row[2] for row in curves[0]], [row[2] for row in curves[1]], rtol=1e-3)
-    assert sorted(cut.manifest.instructions) == sorted(INSTRUCTIONS)
+    assert list(cut.manifest.instructions) == [INSTRUCTIONS[0]]  # the other episode failed and is not imitated
     assert cut.manifest.dataset_hash == whole.manifest.dataset_hash != ""
 
 
