@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from learning.episode import Episode
+from learning.images import resize_square
 from robot_stack.core.errors import ProphRLError, SpecMismatchError
 
 
@@ -20,7 +21,7 @@ class ChunkBatch:
     """Frames and what was done from them.
 
     Attributes:
-        images: [B, C, height, width, 3] uint8 RGB, cameras in the order that was asked for.
+        images: [B, C, image_size, image_size, 3] uint8 RGB, cameras in the order that was asked for.
         state: [B, S] float32, SI units.
         deltas: [B, H, A] float32 delta actions, physical units; zero behind the episode's end.
         valid: [B, H] bool; False behind the episode's end.
@@ -41,6 +42,7 @@ class ChunkSampler:
         episodes: where from.
         cameras: names of the cameras, in the policy's order.
         chunk_length: H.
+        image_size: side to which pictures are resized [px], so that cameras of different sizes share a batch.
         weights: one positive number for each episode; a frame is drawn in proportion to its episode's weight. Equal by default.
 
     Raises:
@@ -49,7 +51,12 @@ class ChunkSampler:
     """
 
     def __init__(
-        self, episodes: Sequence[Episode], cameras: Sequence[str], chunk_length: int, weights: Sequence[float] | None = None
+        self,
+        episodes: Sequence[Episode],
+        cameras: Sequence[str],
+        chunk_length: int,
+        image_size: int,
+        weights: Sequence[float] | None = None,
     ) -> None:
         if not episodes:
             raise ProphRLError("no episodes to train on: record demonstrations first, or check the path of the data")
@@ -64,6 +71,7 @@ class ChunkSampler:
         self._episodes = tuple(episodes)
         self._cameras = tuple(cameras)
         self._chunk_length = chunk_length
+        self._image_size = image_size
         self._index = [(e, t) for e, episode in enumerate(episodes) for t in range(len(episode))]
         per_frame = np.array([per_episode[e] for e, _ in self._index])
         self._probabilities = per_frame / per_frame.sum()
@@ -97,9 +105,12 @@ class ChunkSampler:
             deltas[i, : len(chunk)] = chunk
             valid[i, : len(chunk)] = True
         return ChunkBatch(
-            images=np.stack([np.stack([episode.images[name][t] for name in self._cameras]) for episode, t in sources]),
+            images=np.stack([self._pictures(episode, t) for episode, t in sources]),
             state=np.stack([episode.state[t] for episode, t in sources]).astype(np.float32),
             deltas=deltas,
             valid=valid,
             instructions=tuple(episode.instruction for episode, _ in sources),
         )
+
+    def _pictures(self, episode: Episode, t: int) -> npt.NDArray[np.uint8]:
+        return np.stack([resize_square(episode.images[name][t], self._image_size) for name in self._cameras])

@@ -94,7 +94,7 @@ def export(policy: FlowPolicy, episodes: Sequence[Episode], folder: Path | str, 
 
 def measure_parity(policy: FlowPolicy, flow: OnnxFlow, episodes: Sequence[Episode], observations: int) -> dict[str, Any]:
     """Difference of chunks, torch against ONNX, on frames spread over ``episodes``: [A] each, physical units."""
-    sampler = ChunkSampler(episodes, policy.camera_names, policy.chunk_length)
+    sampler = ChunkSampler(episodes, policy.camera_names, policy.chunk_length, policy.settings.image_size)
     frames = np.unique(np.linspace(0, len(sampler) - 1, observations).astype(np.int64))
     batch = sampler.gather(frames)
     noise = chunk_noise(range(len(frames)), 0, policy.chunk_length, policy.action_dim)

@@ -6,10 +6,10 @@ Shapes: N = observations, C = cameras, H = actions in a chunk, A = numbers in an
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
+from learning.images import resize_square
 from learning.seeding import generator
 from robot_stack.core.errors import ShapeError
 from robot_stack.core.robot_spec import ActionKind
@@ -23,17 +23,14 @@ def prepare_images(images: ImageArray, size: int) -> Float32Array:
 
     Args:
         images: [N, C, height, width, 3] uint8 RGB.
-        size: side of the result [px]; other sizes are resized by area, without keeping the aspect.
+        size: side of the result [px]; see ``resize_square``.
 
     Returns:
         [N, C, 3, size, size] float32, 0..1.
     """
-    if images.ndim != 5 or images.shape[-1] != 3 or images.dtype != np.uint8:
-        raise ShapeError(f"images of type {images.dtype}", images.shape, "[N, C, height, width, 3] uint8")
-    if images.shape[2:4] != (size, size):
-        flat = images.reshape(-1, *images.shape[2:])
-        resized = np.stack([cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) for image in flat])
-        images = resized.reshape(*images.shape[:2], size, size, 3)
+    if images.ndim != 5:
+        raise ShapeError("images", images.shape, "[N, C, height, width, 3]")
+    images = resize_square(images, size)
     scaled = np.ascontiguousarray(np.moveaxis(images, -1, 2)).astype(np.float32)
     scaled /= 255.0
     return scaled

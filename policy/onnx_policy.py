@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from learning.images import resize_square
 from policy.inputs import Float32Array, chunk_noise, clip_grippers, flow_times, prepare_images
 from policy.manifest import PolicyManifest
 from robot_stack.core.actions import compose, decompose
@@ -156,7 +157,9 @@ class OnnxPolicy:
             raise ProphRLError(f"observation is not finite: state {observation.state}, commanded {observation.commanded}")
         if len(prefix) >= manifest.chunk_length:
             raise ShapeError("committed actions", prefix.shape, f"[P, A] with P < {manifest.chunk_length}")
-        pictures = np.stack([self._picture(observation, *camera) for camera in manifest.cameras])
+        pictures = np.stack(
+            [resize_square(self._picture(observation, *camera), manifest.image_size) for camera in manifest.cameras]
+        )
         context = self._flow.encode(
             prepare_images(pictures[None], manifest.image_size),
             observation.state[None].astype(np.float32),

@@ -23,7 +23,8 @@ def observe_batch(policy: FlowPolicy, images: ImageArray) -> Tensor:
     """Images as ``FlowPolicy.encode`` takes them.
 
     Args:
-        images: [N, C, height, width, 3] uint8 RGB, or [N, height, width, 3] of the only camera.
+        images: [N, C, height, width, 3] uint8 RGB, or [N, height, width, 3] of the only camera. Cameras of different
+            sizes: bring them to the policy's size by ``learning.images.resize_square`` first.
 
     Returns:
         [N, C, 3, image_size, image_size] float32 on the policy's device.

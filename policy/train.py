@@ -129,8 +129,9 @@ def fit(
     Raises:
         SpecMismatchError: ``folder`` holds the state of a training with other settings or data.
     """
-    sampler = ChunkSampler(episodes, policy.camera_names, policy.chunk_length, weights)
-    held_out = ChunkSampler(validation, policy.camera_names, policy.chunk_length) if validation else None
+    shape = (policy.camera_names, policy.chunk_length, policy.settings.image_size)
+    sampler = ChunkSampler(episodes, *shape, weights)
+    held_out = ChunkSampler(validation, *shape) if validation else None
     average = Ema(policy, settings.ema_decay)
     optimiser = torch.optim.AdamW(policy.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     state = TrainState.resume(
@@ -243,7 +244,7 @@ def main(argv: Sequence[str]) -> int:
     policy = _begin(config.checkpoint.policy, settings, spec, episodes, config.seed)
     result = fit(policy, taught, settings.train, validation=validation, score=settings.selection, folder=out, run=config.seed)
     facts = {"seed": config.seed, "episodes": len(taught), "best_step": result.best_step, "score": result.best_score}
-    data_hash = ChunkSampler(taught, policy.camera_names, policy.chunk_length).fingerprint
+    data_hash = ChunkSampler(taught, policy.camera_names, policy.chunk_length, policy.settings.image_size).fingerprint
     manifest = checkpoint.save(result.policy, out, {"dataset_hash": data_hash, "training": facts})
     _log.info("policy %s in %s", manifest.policy_hash[:12], out)
     return 0

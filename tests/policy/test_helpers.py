@@ -46,7 +46,7 @@ def test_normalised_rows_have_unit_size_unless_they_hardly_vary() -> None:
 
 
 def test_a_batch_holds_the_frame_and_the_actions_that_follow_it(episodes: list[Episode]) -> None:
-    sampler = ChunkSampler(episodes, ["front"], 5)
+    sampler = ChunkSampler(episodes, ["front"], 5, 64)
     assert len(sampler) == 36
     batch = sampler.gather([0, 10, 12])
     assert np.array_equal(batch.images[1, 0], episodes[0].images["front"][10])
@@ -59,7 +59,7 @@ def test_a_batch_holds_the_frame_and_the_actions_that_follow_it(episodes: list[E
 
 
 def test_draws_follow_the_weights_and_the_generator_alone(episodes: list[Episode]) -> None:
-    sampler = ChunkSampler(episodes, ["front"], 5, weights=[1.0, 1.0, 6.0])
+    sampler = ChunkSampler(episodes, ["front"], 5, 64, weights=[1.0, 1.0, 6.0])
     first, again = (sampler.draw(2000, np.random.default_rng(1)) for _ in range(2))
     assert np.array_equal(first.deltas, again.deltas)
     from_third = [(frame == episodes[2].images["front"]).all(axis=(1, 2, 3)).any() for frame in first.images[:, 0]]
@@ -68,17 +68,17 @@ def test_draws_follow_the_weights_and_the_generator_alone(episodes: list[Episode
 
 def test_batches_refuse_what_they_cannot_use(episodes: list[Episode]) -> None:
     with pytest.raises(ProphRLError, match="no episodes"):
-        ChunkSampler([], ["front"], 5)
+        ChunkSampler([], ["front"], 5, 64)
     with pytest.raises(SpecMismatchError, match="'wrist' is needed; the episode has \\['front'\\]"):
-        ChunkSampler(episodes, ["wrist"], 5)
+        ChunkSampler(episodes, ["wrist"], 5, 64)
     for weights in ([1.0], [1.0, -1.0, 1.0], [1.0, np.nan, 1.0]):
         with pytest.raises(ProphRLError, match="positive weights"):
-            ChunkSampler(episodes, ["front"], 5, weights)
+            ChunkSampler(episodes, ["front"], 5, 64, weights)
 
 
 def test_fingerprint_changes_with_content(episodes: list[Episode]) -> None:
     def fingerprint(changed: Episode, weights: list[float] | None = None) -> str:
-        return ChunkSampler([changed, *episodes[1:]], ["front"], 5, weights).fingerprint
+        return ChunkSampler([changed, *episodes[1:]], ["front"], 5, 64, weights).fingerprint
 
     first = episodes[0]
     same = fingerprint(first)

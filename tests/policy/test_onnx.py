@@ -13,12 +13,14 @@ import torch
 
 from learning.episode import Episode
 from learning.episode_store import save_episode
+from learning.images import resize_square
 from policy import checkpoint
 from policy.export import ExportSettings, export, main
 from policy.flow_policy import FlowPolicy
 from policy.inputs import chunk_noise
 from policy.onnx_policy import OnnxPolicy, SessionSettings
 from policy.sampling import encode_batch, plan, sample_euler
+from policy.train import TrainSettings, fit
 from robot_stack.core.actions import compose, decompose
 from robot_stack.core.errors import BadFileError, ProphRLError, ShapeError, SpecMismatchError, UnknownNameError
 from robot_stack.core.robot_spec import RobotSpec
@@ -31,7 +33,7 @@ NO_PREFIX = np.zeros((0, 4))
 
 @pytest.fixture(scope="module")
 def exported(spec: RobotSpec, episodes: list[Episode], tmp_path_factory: pytest.TempPathFactory) -> tuple[FlowPolicy, Path]:
-    """A policy with state and two cameras' worth of nothing special, and its export."""
+    """A policy that uses the state, and its export."""
     policy = make_policy(spec, dataclasses.replace(SMALL, use_state=True))
     folder = tmp_path_factory.mktemp("onnx")
     export(policy, episodes, folder, FAST)
@@ -60,6 +62,29 @@ def test_same_noise_same_targets_as_torch(exported: tuple[FlowPolicy, Path], spe
         deltas = plan(policy, seen.images["front"][None], [seen.instruction], noise, seen.state[None])[0]
         np.testing.assert_allclose(answer.targets, compose(seen.commanded, deltas, spec.action_kinds), atol=1e-5, rtol=0)
         assert (answer.stamp_ns, answer.period_ns) == (123, spec.period_ns)
+
+
+def test_cameras_of_different_sizes_in_the_order_of_the_robot_file(
+    spec: RobotSpec, episodes: list[Episode], tmp_path: Path
+) -> None:
+    wrist = dataclasses.replace(spec.cameras[0], name="wrist", width=96, height=80)
+    two = dataclasses.replace(spec, cameras=(*spec.cameras, wrist))
+    random = np.random.default_rng(5)
+    taught = [
+        dataclasses.replace(e, images={"wrist": random.integers(0, 255, (len(e), 80, 96, 3), dtype=np.uint8), **e.images})
+        for e in episodes
+    ]
+    policy = make_policy(two)
+    fit(policy, taught, TrainSettings(steps=2, batch_size=4), progress=False)
+    export(policy, taught, tmp_path, FAST)
+    runtime = OnnxPolicy(tmp_path, two)
+    seen = observation(taught[0])
+    answer = runtime.infer(seen, NO_PREFIX).targets
+    images = np.stack([resize_square(seen.images[name], 64) for name in ("front", "wrist")])[None]
+    deltas = plan(policy, images, [seen.instruction], chunk_noise([0], 0, 5, 4))[0]
+    np.testing.assert_allclose(answer, compose(seen.commanded, deltas, spec.action_kinds), atol=1e-5, rtol=0)
+    swapped = plan(policy, images[:, ::-1], [seen.instruction], chunk_noise([0], 0, 5, 4))[0]
+    assert not np.allclose(swapped, deltas, atol=1e-4)
 
 
 def test_committed_targets_come_back_exactly_and_the_rest_continues_as_in_torch(
