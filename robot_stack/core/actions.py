@@ -43,7 +43,7 @@ def compose(reference: FloatArray, deltas: FloatArray, kinds: Sequence[ActionKin
 
 
 def decompose(reference: FloatArray, targets: FloatArray, kinds: Sequence[ActionKind]) -> FloatArray:
-    """Deltas whose composition from ``reference`` [A] or [N, A] gives ``targets`` [H, A] or [N, H, A]; inverse of ``compose``."""
+    """Inverse of ``compose``: deltas that lead from ``reference`` [A] or [N, A] to ``targets`` [H, A] or [N, H, A]."""
     reference, targets = _checked(reference, targets, kinds)
     previous = np.concatenate([reference[..., None, :], targets[..., :-1, :]], axis=-2)
     deltas = np.array(targets)

@@ -136,9 +136,7 @@ class RobotSpec:
             base_frame=reader.text("base_frame"),
             tool_frame=reader.text("tool_frame"),
             rate_hz=rate_hz,
-            command_interface=CommandInterface(
-                reader.one_of("command_interface", [kind.value for kind in CommandInterface])
-            ),
+            command_interface=CommandInterface(reader.one_of("command_interface", [kind.value for kind in CommandInterface])),
             joint_names=reader.texts("joint_names"),
             state_names=reader.texts("state_names"),
             actions=tuple(_action(entry) for entry in reader.entries("actions")),
@@ -294,9 +292,7 @@ class _Reader:
     def refuse_unknown(self) -> None:
         unknown = [str(key) for key in self._raw if key not in self._seen]
         if unknown:
-            raise BadFileError(
-                self._source, f"unknown entry {self._where}{unknown[0]}; valid: {', '.join(sorted(self._seen))}"
-            )
+            raise BadFileError(self._source, f"unknown entry {self._where}{unknown[0]}; valid: {', '.join(sorted(self._seen))}")
 
     def refuse(self, problem: str) -> BadFileError:
         return BadFileError(self._source, f"{self._where}{problem}")

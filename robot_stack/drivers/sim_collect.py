@@ -79,7 +79,7 @@ def _deltas(commanded: FloatArray, targets: FloatArray, spec: RobotSpec) -> Floa
 
 
 def collect_task(spec: RobotSpec, plan: CollectionPlan, out: Path) -> int:
-    """Collect what of ``plan`` is not in ``out`` yet; returns how many episodes were made. An episode is a file: nothing is counted."""
+    """Collect what of ``plan`` is not in ``out`` yet (an episode is a file); returns how many episodes were made."""
     wanted = [
         (behaviour, seed, episode_name(plan.task, behaviour, seed))
         for behaviour, seeds in plan.behaviours.items()

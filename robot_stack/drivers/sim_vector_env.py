@@ -166,5 +166,5 @@ def _serve(pipe: Connection, spec: RobotSpec, task: str, count: int) -> None:
             pipe.send((True, workload.reset(argument) if what == "reset" else workload.step(argument)))
     except (EOFError, KeyboardInterrupt):
         return
-    except Exception:  # the parent raises it, with this text
+    except Exception:  # noqa: BLE001 - whatever it is, the parent raises it with this text
         pipe.send((False, traceback.format_exc()))
