@@ -22,7 +22,7 @@ class AdvantageSettings:
     """
 
     std_floor: float = 0.15
-    min_std: float = 0.02
+    min_std: float = 0.01
 
     def __post_init__(self) -> None:
         if not self.std_floor > 0:

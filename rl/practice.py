@@ -7,6 +7,7 @@ from pathlib import Path
 from learning.episode_store import load_episodes
 from learning.seeding import generator
 from policy.manifest import file_hash
+from rl.calibrated import CalibratedScores
 from rl.trials import Trials
 from robot_stack.core.errors import ProphRLError, UnknownNameError
 from robot_stack.core.ports import VectorEnvironment
@@ -31,20 +32,22 @@ class PracticeSettings:
     Attributes:
         where: "imagination" or "simulator".
         starts: start frames (or seeds) to choose from.
+        sharpness: of the reward around the judge's threshold, see ``calibrated_scores``.
         starts_from: "resets": pictures of the true scene set up anew, without an episode; "episodes": first frames of ``data``.
     """
 
     where: str = IMAGINATION
     starts: int = 64
     starts_from: str = RESETS
+    sharpness: float = 2.0
 
     def __post_init__(self) -> None:
         if self.where not in (IMAGINATION, SIMULATOR):
             raise UnknownNameError("place to practise", self.where, (IMAGINATION, SIMULATOR))
         if self.starts_from not in (RESETS, EPISODES):
             raise UnknownNameError("source of starts", self.starts_from, (RESETS, EPISODES))
-        if self.starts < 1:
-            raise ValueError(f"need at least one start, got {self.starts}")
+        if self.starts < 1 or not self.sharpness > 0:
+            raise ValueError(f"need at least one start and a positive sharpness, got {self.starts} and {self.sharpness}")
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,9 @@ def in_simulator(settings: PracticeSettings, truth: Trials) -> Practice:
     return Practice(truth.environment, truth.seeds("rl_practice", settings.starts), is_true=True)
 
 
-def in_imagination(world: Path, judge: Path, starts: MakeStarts, spec: RobotSpec, sampler: SamplerSettings) -> Practice:
+def in_imagination(
+    world: Path, judge: Path, starts: MakeStarts, spec: RobotSpec, sampler: SamplerSettings, sharpness: float = 2.0
+) -> Practice:
     """Prophet and its judge.
 
     Args:
@@ -82,6 +87,7 @@ def in_imagination(world: Path, judge: Path, starts: MakeStarts, spec: RobotSpec
         starts: gives the moments to begin from; they need as much past as the world model looks back on.
         spec: the robot.
         sampler: how frames are drawn.
+        sharpness: of the reward around the judge's threshold.
 
     Raises:
         BadFileError: a checkpoint cannot be read.
@@ -93,7 +99,9 @@ def in_imagination(world: Path, judge: Path, starts: MakeStarts, spec: RobotSpec
         "world model": file_hash(world / prophet_files.TRANSFORMER),
         "judge": file_hash(judge / judge_files.WEIGHTS),
     }
-    environment = ImaginedEnv(prophet, load_judge(judge), moments, spec, sampler)
+    referee = load_judge(judge)
+    imagined = ImaginedEnv(prophet, referee, moments, spec, sampler)
+    environment = CalibratedScores(imagined, referee.threshold, sharpness)
     return Practice(environment, range(len(moments)), is_true=False, identity=identity)
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from rl.calibrated import calibrated_scores
 from rl.evaluation import evaluate
 from rl.learner import LearnerSettings
 from rl.practice import PracticeSettings, in_imagination, in_simulator, starts_from_episodes, starts_from_resets
@@ -87,6 +88,26 @@ def test_one_update_in_prophet_with_a_true_check(policy, truth, folders, spec, t
     )  # fmt: skip
     assert result.state.update == 1 and result.state.true_episodes == {"selection": 20}
     assert result.state.start_gap is not None
+
+
+def test_reward_is_one_half_where_the_verdict_turns():
+    squeezed = np.array([[0.05, 0.90, 0.94, 0.96]])
+    scores = calibrated_scores(squeezed, threshold=0.94, sharpness=2.0)
+    assert scores[0, 2] == pytest.approx(0.5)
+    assert (np.diff(scores) > 0).all() and scores[0, 3] - scores[0, 1] > 5 * (squeezed[0, 3] - squeezed[0, 1])
+    np.testing.assert_allclose(calibrated_scores(squeezed, threshold=0.5, sharpness=1.0), squeezed)
+    assert np.isfinite(calibrated_scores(np.array([[0.0, 1.0]]), threshold=1.0, sharpness=50.0)).all()
+
+
+def test_imagination_gives_calibrated_scores_and_the_judges_own_verdict(truth, folders, spec):
+    def play(sharpness):
+        place = in_imagination(*folders, lambda p: starts_from_resets(truth, p, 6), spec, SamplerSettings(), sharpness)
+        place.environment.reset(range(6))
+        return place.environment.step(np.zeros((6, 5, 4)))
+
+    soft, sharp = play(1.0), play(4.0)
+    np.testing.assert_array_equal(soft.success, sharp.success)
+    np.testing.assert_allclose(sharp.info["scores"], calibrated_scores(soft.info["scores"], 0.5, 4.0))
 
 
 def test_simulator_is_the_true_environment_itself(policy, truth, episodes):
