@@ -67,9 +67,8 @@ class FlowPolicy(nn.Module):
         actions: Normaliser,
         state: Normaliser,
         instructions: Mapping[str, npt.NDArray[np.float32]],
-        seed: int = 0,
     ) -> Self:
-        """A new policy for the robot ``spec``; ``seed`` alone decides its random weights."""
+        """A new policy for the robot ``spec``, with weights drawn from torch's own generator."""
         manifest = PolicyManifest(
             robot=spec.name,
             robot_fingerprint=spec.fingerprint,
@@ -87,16 +86,17 @@ class FlowPolicy(nn.Module):
             instructions=dict(instructions),
             network=dataclasses.asdict(settings),
         )
-        with torch.random.fork_rng(devices=[]):  # modules draw their first weights from torch's own generator
-            torch.default_generator.manual_seed(derive_seed(seed, "policy weights"))
-            return cls(settings, manifest)
+        return cls(settings, manifest)
 
     @classmethod
     def for_episodes(cls, settings: NetworkSettings, spec: RobotSpec, episodes: Sequence[Episode], seed: int = 0) -> Self:
-        """A new policy for the robot, actions and instructions of demonstrations; ``seed`` as in ``for_robot``."""
+        """A new policy for the robot, actions and instructions of demonstrations; ``seed`` alone decides its random weights."""
         actions = Normaliser.fit(np.concatenate([episode.deltas for episode in episodes]), SMALLEST_STD * spec.max_step)
         state = Normaliser.fit(np.concatenate([episode.state for episode in episodes]), 1e-3)  # 1 mm, 1 mrad
-        return cls.for_robot(settings, spec, actions, state, embed([episode.instruction for episode in episodes]), seed)
+        table = embed([episode.instruction for episode in episodes])
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(derive_seed(seed, "policy weights"))
+            return cls.for_robot(settings, spec, actions, state, table)
 
     def learn_instructions(self, instructions: Sequence[str]) -> None:
         """Add the embeddings of instructions that are not known yet, before training on them."""

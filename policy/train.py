@@ -56,7 +56,7 @@ class TrainSettings:
         augmentation: of the pictures.
     """
 
-    steps: int = 600
+    steps: int = 800
     batch_size: int = 64
     lr: float = 1e-3
     warmup: int = 30
@@ -127,16 +127,15 @@ def fit(
         progress: show a bar on stderr.
 
     Raises:
-        SpecMismatchError: ``folder`` holds the state of a training with other settings or data.
+        SpecMismatchError: ``folder`` holds the state of a training with other settings, data or start weights.
     """
     shape = (policy.camera_names, policy.chunk_length, policy.settings.image_size)
     sampler = ChunkSampler(episodes, *shape, weights)
     held_out = ChunkSampler(validation, *shape) if validation else None
     average = Ema(policy, settings.ema_decay)
     optimiser = torch.optim.AdamW(policy.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
-    state = TrainState.resume(
-        folder, {"settings": settings, "run": run, "data": sampler.fingerprint}, policy, average, optimiser
-    )
+    identity = {"settings": settings, "run": run, "data": sampler.fingerprint, "start": checkpoint.policy_hash(policy)}
+    state = TrainState.resume(folder, identity, policy, average, optimiser)
     log = None if folder is None else MetricsLog(folder / "metrics.csv", state.step or None)
     started = time.monotonic() - state.seconds
     bar = tqdm(total=settings.steps, initial=state.step, desc="policy", unit="step", disable=not progress)

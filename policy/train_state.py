@@ -21,7 +21,7 @@ class TrainState:
     """Progress of a training and the best weights so far.
 
     Attributes:
-        identity: what must be equal for a training to continue: settings, run, data.
+        identity: what must be equal for a training to continue: settings, run, data, start weights.
         step: updates done.
         seconds: time spent.
         best_step, best_score, best: the weights to return.
@@ -48,7 +48,7 @@ class TrainState:
         """The state saved in ``folder``, put into policy, average and optimiser; or a fresh one.
 
         Raises:
-            SpecMismatchError: the saved state belongs to a training with other settings, run or data.
+            SpecMismatchError: the saved state belongs to a training with other settings, run, data or start weights.
             BadFileError: the file is not such a state.
         """
         texts = {name: str(value) for name, value in identity.items()}

@@ -64,7 +64,9 @@ def make_policy(spec: RobotSpec, settings: NetworkSettings = SMALL, seed: int = 
     embeddings = {text: random.standard_normal(384).astype(np.float32) / 20 for text in INSTRUCTIONS}
     actions = Normaliser(np.array([0.001, 0.0, -0.01, 0.3]), np.array([0.02, 0.03, 0.02, 0.4]))
     state = Normaliser(np.array([0.0, 0.6, 0.2, 0.5]), np.array([0.2, 0.2, 0.1, 0.5]))
-    policy = FlowPolicy.for_robot(settings, spec, actions, state, embeddings, seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        policy = FlowPolicy.for_robot(settings, spec, actions, state, embeddings)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in policy.parameters():

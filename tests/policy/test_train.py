@@ -70,7 +70,7 @@ def test_an_interrupted_training_continues_on_the_same_curve(spec: RobotSpec, ep
     with pytest.raises(KilledError):
         fit(cut, episodes, QUICK, folder=tmp_path / "cut", score=dies_at_the_second_checkpoint, progress=False)
     assert read_metrics(tmp_path / "cut" / "metrics.csv")[-1][0] == 8  # rows behind the saved step 4, to be dropped
-    continued = make_policy(spec, seed=5)  # whatever weights the new process begins with
+    continued = make_policy(spec)
     fit(continued, episodes, QUICK, folder=tmp_path / "cut", score=lambda policy: 0.0, progress=False)
     assert torch.equal(weights_of(whole), weights_of(continued))
     curves = [
@@ -83,7 +83,7 @@ def test_an_interrupted_training_continues_on_the_same_curve(spec: RobotSpec, ep
 
 def test_a_finished_training_returns_its_result_at_once(spec: RobotSpec, episodes: list[Episode], tmp_path: Path) -> None:
     first = fit(make_policy(spec), episodes, QUICK, folder=tmp_path, progress=False)
-    again = fit(make_policy(spec, seed=1), episodes, QUICK, folder=tmp_path, progress=False)
+    again = fit(make_policy(spec), episodes, QUICK, folder=tmp_path, progress=False)
     assert torch.equal(weights_of(first.policy), weights_of(again.policy))
     assert json.loads((tmp_path / "figures.json").read_text())["best_step"] == 12
 
@@ -92,6 +92,8 @@ def test_the_state_of_another_training_is_refused(spec: RobotSpec, episodes: lis
     fit(make_policy(spec), episodes, QUICK, folder=tmp_path, progress=False)
     with pytest.raises(SpecMismatchError, match="lr=0.5"):
         fit(make_policy(spec), episodes, dataclasses.replace(QUICK, lr=0.5), folder=tmp_path, progress=False)
+    with pytest.raises(SpecMismatchError, match="start: state"):
+        fit(make_policy(spec, seed=1), episodes, QUICK, folder=tmp_path, progress=False)
     with pytest.raises(SpecMismatchError, match="data: state"):
         fit(make_policy(spec), episodes[:2], QUICK, folder=tmp_path, progress=False)
 
