@@ -31,7 +31,7 @@ class FlowScale:
         eps: keeps w~ defined for vanishing noise.
     """
 
-    alpha: float = 0.1
+    alpha: float = 0.0
     w_min: float = 0.2
     w_max: float = 3.0
     power: float = 0.5
