@@ -20,9 +20,12 @@ from rl.practice import PracticeSettings
 from rl.rollout import Episodes, RolloutSettings, by_group, practise
 from rl.state import RlState
 from rl.stopping import StopSettings
+from robot_stack.core.errors import UnknownNameError
 from robot_stack.core.ports import VectorEnvironment
 
 _log = logging.getLogger(__name__)
+
+BEST, LAST = "best", "last"
 
 # Success of a policy on the selection seeds of the true environment.
 Check = Callable[[FlowPolicy], Evaluation]
@@ -37,6 +40,8 @@ class RlSettings:
         lr: learning rate of Adam.
         check_every: updates between two checks in the true environment; the start policy and the last are checked in any case.
         check_episodes: true episodes of a check.
+        keep: which policy is returned: "best" of the checked ones, or "last": a scout, whose episodes show where the world
+            model is wrong, has to be the one that exploits it.
         imagined_checks: starts on which success is checked in the imagination at the same time.
         step: the SDE step and its noise level.
         practice, rollout, advantages, learner, stop: settings of the parts.
@@ -47,6 +52,7 @@ class RlSettings:
     check_every: int = 5
     check_episodes: int = 40
     imagined_checks: int = 40
+    keep: str = BEST
     practice: PracticeSettings = field(default_factory=PracticeSettings)
     step: SdeStep = field(default_factory=FlowGrpoStep)
     rollout: RolloutSettings = field(default_factory=RolloutSettings)
@@ -57,6 +63,8 @@ class RlSettings:
     def __post_init__(self) -> None:
         if min(self.updates, self.check_every, self.check_episodes, self.imagined_checks) < 1:
             raise ValueError("updates, check_every, check_episodes and imagined_checks must be at least 1")
+        if self.keep not in (BEST, LAST):
+            raise UnknownNameError("policy to keep", self.keep, (BEST, LAST))
         if not self.lr > 0:
             raise ValueError(f"lr must be positive, got {self.lr}")
 
@@ -66,7 +74,7 @@ class RlResult:
     """Outcome of a run.
 
     Attributes:
-        policy: the policy given, now with the best weights.
+        policy: the policy given, now with the weights to keep.
         state: how they were reached: best update, true success, ledger of true episodes, reason of an early stop.
     """
 
@@ -101,7 +109,7 @@ def train(
     practice_is_true: bool = False,
     progress: bool = True,
 ) -> RlResult:
-    """Improve ``policy`` in place and return it with its best weights.
+    """Improve ``policy`` in place and return it with its best weights (``settings.keep``).
 
     Args:
         practice: where it practises: the imagination, or the true simulator as the upper bound.
@@ -142,7 +150,7 @@ def train(
     bar.close()
     if state.stopped:
         _log.warning("stopped after %d updates: %s", state.update, state.stopped)
-    if check is not None:
+    if check is not None and settings.keep == BEST:
         policy.load_state_dict(state.best)
     return RlResult(policy.eval(), state)
 
@@ -172,11 +180,16 @@ def main(argv: Sequence[str]) -> int:
             identity={"start policy": policy.manifest.policy_hash, **place.identity},
             practice_is_true=place.is_true,
         )
-    facts = result.facts | {"seed": config.seed, "practice": settings.practice.where}
+    facts = result.facts | {"seed": config.seed, "practice": settings.practice.where, "kept": settings.keep}
     manifest = checkpoint.save(result.policy, out, {"rl": facts})
     write_figures(out / "figures.json", facts)
     _log.info(
-        "policy %s of update %d in %s: %s", manifest.policy_hash[:12], result.state.best_update, out, facts["true_success"]
+        "%s policy %s (best: update %d) in %s: %s",
+        settings.keep,
+        manifest.policy_hash[:12],
+        result.state.best_update,
+        out,
+        facts["true_success"],
     )
     return 0
 

@@ -14,7 +14,7 @@ from rl.rollout import RolloutSettings
 from rl.state import FILE
 from rl.stopping import StopSettings, UpdateRecord, reason_to_stop
 from rl.train import RlSettings, train
-from robot_stack.core.errors import SpecMismatchError
+from robot_stack.core.errors import SpecMismatchError, UnknownNameError
 from tests.rl.point_reach import PointReach
 
 SETTINGS = RlSettings(updates=8, check_every=4, lr=1e-3, rollout=RolloutSettings(starts=8, group_size=8, batch=64))
@@ -113,6 +113,19 @@ def test_policy_that_gets_worse_is_not_returned(policy, episodes, tmp_path):
     assert true[0] == pytest.approx(before) and max(true[1:]) < before
     assert result.state.best_update == 0 and result.state.best_success == before
     assert all(torch.equal(tensor, start[name]) for name, tensor in result.policy.state_dict().items())
+
+
+def test_scout_keeps_the_policy_that_was_led_astray(policy, episodes, tmp_path):
+    def worse_each_time(_, rates=iter([0.5, 0.0, 0.0, 0.0])):  # noqa: B008 - one list for all calls is what is wanted
+        return Evaluation((1, 2), (next(rates) > 0, False), (1, 1), 0.0)
+
+    start = {name: tensor.clone() for name, tensor in policy.state_dict().items()}
+    scout = replace(SHORT, keep="last", stop=StopSettings(max_gap_growth=2.0))
+    result = train(policy, PointReach(scored=True), POOL, episodes, worse_each_time, scout, tmp_path, progress=False)
+    assert result.state.update == 3 and result.state.best_update == 0
+    assert any(not torch.equal(tensor, start[name]) for name, tensor in result.policy.state_dict().items())
+    with pytest.raises(UnknownNameError, match="best, last"):
+        replace(SHORT, keep="first")
 
 
 def test_equal_success_does_not_replace_the_start(policy, episodes, tmp_path):
