@@ -9,6 +9,7 @@ import logging
 import os
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,26 @@ def load_episodes(path: Path, camera: str | None = None, spec: RobotSpec | None 
     if not episodes:
         raise BadFileError(path, "neither a LeRobot dataset nor a folder with readable .npz episodes")
     return episodes
+
+
+def load_all(paths: Sequence[Path], spec: RobotSpec | None = None) -> list[Episode]:
+    """Episodes of datasets, of folders of episodes, and of folders of such folders, however deep.
+
+    Raises:
+        BadFileError: nothing there that can be read.
+    """
+    episodes = [episode for path in paths for folder in _leaves(Path(path)) for episode in load_episodes(folder, spec=spec)]
+    if not episodes:
+        raise BadFileError(paths[0], "holds no episodes")
+    return episodes
+
+
+def _leaves(path: Path) -> list[Path]:
+    """The folders at or below ``path`` that hold episodes themselves."""
+    inner = [folder for folder in sorted(path.iterdir()) if folder.is_dir()] if path.is_dir() else []
+    if not inner or (path / "meta" / "info.json").is_file() or any(path.glob("*.npz")):
+        return [path]
+    return [leaf for folder in inner for leaf in _leaves(folder)]
 
 
 def fingerprint_of(path: Path) -> str | None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from learning.batching import ChunkSampler
 from learning.episode import Episode
-from learning.episode_store import load_episodes
+from learning.episode_store import load_all
 from learning.metrics_log import write_figures
 from policy import checkpoint
 from policy.flow_policy import FlowPolicy, Prefix
@@ -160,7 +160,7 @@ def main(argv: Sequence[str]) -> int:
     if not paths:
         raise ProphRLError("no observations to compare on: name recorded episodes, data=<dataset folder>")
     policy = checkpoint.load(config.checkpoint.policy, spec)
-    episodes = [episode for path in paths for episode in load_episodes(path, spec=spec)]
+    episodes = load_all(paths, spec)
     manifest = export(policy, episodes, out, settings.export)
     figures = {name: manifest.extra[name] for name in ("opset", "parity", "latency")}
     write_figures(out / "figures.json", figures)

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from learning.batching import ChunkSampler
 from learning.ema import Ema
 from learning.episode import Episode
-from learning.episode_store import load_episodes
+from learning.episode_store import load_all
 from learning.metrics_log import MetricsLog, write_figures
 from learning.seeding import derive_seed, generator
 from policy import checkpoint
@@ -231,7 +231,7 @@ def main(argv: Sequence[str]) -> int:
     spec, paths, out = robot_spec(config), data_paths(config), Path(config.out)
     if not paths:
         raise ProphRLError("nothing to imitate: name the recorded episodes, data=<dataset folder> or data=[<folder>,<folder>]")
-    episodes = [episode for path in paths for episode in load_episodes(path, spec=spec)]
+    episodes = load_all(paths, spec)
     found = len(episodes)
     episodes = [episode for episode in episodes if episode.success is not False]
     held_out = settings.train.validation_episodes

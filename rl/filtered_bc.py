@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from learning.episode import Episode
-from learning.episode_store import load_episodes
+from learning.episode_store import load_all
 from learning.metrics_log import write_figures
 from policy import checkpoint
 from policy.train import fit
@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
 
     config = compose(argv, "filtered-bc")
     policy, out = start_policy(config), Path(config.out)
-    found = [episode for path in data_paths(config) for episode in load_episodes(path, spec=robot_spec(config))]
+    found = load_all(data_paths(config), robot_spec(config))
     chosen = worth_imitating(found)
     if not chosen:
         raise ProphRLError(f"none of {len(found)} episodes is a demonstration or a success of a policy: name more data=[...]")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from learning.episode_store import load_episodes
+from learning.episode_store import load_all
 from learning.seeding import generator
 from policy.manifest import file_hash
 from rl.calibrated import CalibratedScores
@@ -121,7 +121,7 @@ def starts_from_episodes(paths: Sequence[Path], prophet: Prophet, spec: RobotSpe
     Raises:
         ProphRLError: no episodes.
     """
-    episodes = [episode for path in paths for episode in load_episodes(path, spec=spec)]
+    episodes = load_all(paths, spec) if paths else []
     if not episodes:
         raise ProphRLError("no episodes to start from: give data=<dataset folder>, or rl.practice.starts_from=resets")
     chosen = generator(run, "start episodes").permutation(len(episodes))[:count]

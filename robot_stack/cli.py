@@ -53,6 +53,9 @@ COMMANDS: dict[str, Command] = {
     "episodes": Command("robot_stack.episodes.commands:main", "list, label, show and repair recorded episodes", EPISODES),
     "convert": Command("robot_stack.episodes.to_lerobot:main", "turn recorded episodes into a LeRobot dataset", EPISODES),
     "train-policy": Command("policy.train:main", "teach the policy by imitation of recorded episodes", LEARN),
+    "collect-pretraining": Command(
+        "world_model.train:collect_main", "episodes of many tasks straight from the simulator", LEARN
+    ),
     "pretrain-world-model": Command(
         "world_model.train:pretrain_main", "train Prophet from nothing (weights are shipped)", LEARN
     ),

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from learning.episode import Episode
+from learning.episode_store import load_all
 from learning.metrics_log import write_figures
 from learning.seeding import derive_seed
 from robot_stack.core.errors import ProphRLError
@@ -24,7 +25,7 @@ from world_model.judge_train import real_videos, replayed_videos, scores_of
 from world_model.measure import FRAMES_AHEAD, compare_videos, imagined_videos, measure_autoencoder, without_nan
 from world_model.sampler import SamplerSettings
 from world_model.settings import WorldModelSettings
-from world_model.train import load_all, read_weights
+from world_model.train import read_weights
 
 SHOWN = 8  # episodes of which pictures are written
 STRIP_FRAMES = (0, 1, 4, 8, 12, 16, 20, 25)

@@ -25,9 +25,11 @@ from world_model.sampler import SamplerSettings
 class ImaginedEnv:
     """Implements ``core.ports.VectorEnvironment``.
 
-    Targets pass through the guard that the robot's executor uses. Each step's ``info`` holds "scores", the judge's probability
-    of success at each new frame [N, H] (at the start [N, 1]), and "latents", the new frames [N, H, C, h, w]. What a rollout
-    shows depends on its start, its noise seed and its actions, not on its neighbours.
+    Targets pass through the guard that the robot's executor uses. No rollout begins as a success, whatever the judge thinks of
+    its start: nothing has been done yet, and a rollout that is over before it begins teaches nothing. What a rollout shows
+    depends on its start, its noise seed and its actions, not on its neighbours. Each step's ``info`` holds "scores", the
+    judge's probability of success at each new frame [N, H] (at the start [N, 1]), and "latents", the new frames
+    [N, H, C, h, w].
 
     Args:
         prophet: the world model.
@@ -90,8 +92,14 @@ class ImaginedEnv:
         window = self._judge.settings.window
         self._scores = np.zeros((len(chosen), 0))
         first, self._tail = latents[:, -1:], latents[:, -window:-1]
-        images = np.stack([start.images[-1] for start in chosen])
-        return self._outcome(images, first)
+        scores = self._judge.score_frames(first, self._tail)
+        self._remember(first)
+        return EnvironmentStep(
+            images=np.stack([start.images[-1] for start in chosen]),
+            commanded=self._commanded.copy(),
+            success=np.zeros(len(chosen), dtype=bool),
+            info={"scores": scores, "latents": first.numpy()},
+        )
 
     def step(self, deltas: FloatArray) -> EnvironmentStep:
         """Imagine one chunk of delta actions [N, H, A].
@@ -126,8 +134,7 @@ class ImaginedEnv:
 
     def _outcome(self, images: npt.NDArray[np.uint8], frames: Tensor) -> EnvironmentStep:
         scores = self._judge.score_frames(frames, self._tail)
-        window = self._judge.settings.window
-        self._tail = torch.cat([self._tail, frames], dim=1)[:, -(window - 1) :] if window > 1 else self._tail
+        self._remember(frames)
         self._scores = np.concatenate([self._scores, scores], axis=1)
         best = running_scores(self._scores, self._judge.settings.verdict_frames)
         return EnvironmentStep(
@@ -136,3 +143,8 @@ class ImaginedEnv:
             success=np.asarray((best >= self._judge.threshold).any(axis=1)),
             info={"scores": scores, "latents": frames.numpy()},
         )
+
+    def _remember(self, frames: Tensor) -> None:
+        """Keep what the judge's next window begins with."""
+        before = self._judge.settings.window - 1
+        self._tail = torch.cat([self._tail, frames], dim=1)[:, -before:] if before else self._tail

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from learning.episode import Episode
+from learning.episode_store import load_all
 from learning.metrics_log import write_figures
 from learning.seeding import derive_seed
 from robot_stack.core.errors import ProphRLError
@@ -28,7 +29,7 @@ from world_model.judge import Judge, JudgeSettings, SuccessClassifier, autoencod
 from world_model.judge_calibration import JudgeFigures, calibrate_threshold, judge_figures
 from world_model.measure import without_nan
 from world_model.sampler import SamplerSettings
-from world_model.train import describe, load_all, read_weights, split
+from world_model.train import describe, read_weights, split
 
 _log = logging.getLogger(__name__)
 

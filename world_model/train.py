@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from learning.episode import Episode
-from learning.episode_store import load_episodes
+from learning.episode_store import load_all
 from learning.metrics_log import write_figures
 from learning.seeding import derive_seed
-from robot_stack.core.errors import BadFileError, ProphRLError
+from robot_stack.core.errors import ProphRLError
 from robot_stack.core.robot_spec import RobotSpec
 from world_model.action_layout import ActionLayout
 from world_model.autoencoder import Autoencoder
@@ -31,28 +31,40 @@ SCALE_FRAMES = 4096  # of which the latents' statistics are taken
 _log = logging.getLogger(__name__)
 
 
+def collect_main(argv: Sequence[str]) -> int:
+    """Collect what ``pretrain-world-model`` needs into ``out``; with ``checkpoint.policy``, an exported one, also its own."""
+    from learning.hydra_entry import build, compose, robot_spec
+
+    config = compose(argv, "collect-pretraining")
+    _collect(build(config.world_model), robot_spec(config), Path(config.out), config.checkpoint.policy)
+    return 0
+
+
 def pretrain_main(argv: Sequence[str]) -> int:
-    """Collect episodes of every task that is not held out (or read ``data``) and train from nothing into ``out``."""
+    """Train from nothing into ``out``, on ``data`` or on episodes of every task that is not held out, collected first."""
     from learning.hydra_entry import build, compose, data_paths, robot_spec
 
     config = compose(argv, "pretrain-world-model")
     torch.set_num_threads(config.threads)
     settings: WorldModelSettings = build(config.world_model)
     spec, out = robot_spec(config), Path(config.out)
-    paths = data_paths(config)
-    if not paths:
-        if settings.collect is None:
-            raise ProphRLError("nothing to train on: give data=<folder>, or world_model.collect that makes the data")
-        settings.collect(spec, out / "data", allowed=lambda task: not is_held_out(task))
-        paths = [out / "data"]
+    paths = data_paths(config) or _collect(settings, spec, out / "data", config.checkpoint.policy)
     episodes = load_all(paths, spec)
     refuse_held_out(episode.task for episode in episodes)
     blank = new_prophet(settings, spec, episodes, config.seed)
-    command = f"prophrl pretrain-world-model {' '.join(argv)}".strip()
+    command = f"prophrl pretrain-world-model seed={config.seed}"
     prophet = train_prophet(blank, episodes, settings, settings.pretrain, out, run=config.seed, note=command, from_nothing=True)
     save_prophet(prophet, out)
     (out / "tasks_seen.txt").write_text("\n".join(prophet.manifest.tasks) + "\n", encoding="utf-8")
     return 0
+
+
+def _collect(settings: WorldModelSettings, spec: RobotSpec, out: Path, policy: str | None) -> list[Path]:
+    if settings.collect is None:
+        raise ProphRLError("nothing to train on: give data=<folder>, or world_model.collect that makes the data")
+    absent = {} if policy else {"policy": None}
+    folders: list[Path] = settings.collect(spec, out, allowed=lambda task: not is_held_out(task), **absent)
+    return folders
 
 
 def adapt_main(argv: Sequence[str]) -> int:
@@ -75,23 +87,6 @@ def adapt_main(argv: Sequence[str]) -> int:
     )
     save_prophet(prophet, out)
     return 0
-
-
-def load_all(paths: Sequence[Path], spec: RobotSpec | None = None) -> list[Episode]:
-    """Episodes of datasets, of folders of episodes, and of folders of such folders.
-
-    Raises:
-        BadFileError: nothing there that can be read.
-    """
-    episodes: list[Episode] = []
-    for path in paths:
-        inner = [folder for folder in sorted(path.glob("*")) if folder.is_dir()] if path.is_dir() else []
-        is_dataset = not inner or (path / "meta" / "info.json").is_file() or any(path.glob("*.npz"))
-        for folder in [path] if is_dataset else inner:
-            episodes += load_episodes(folder, spec=spec)
-    if not episodes:
-        raise BadFileError(paths[0], "holds no episodes")
-    return episodes
 
 
 def read_weights(weights: str | Path) -> Prophet:

@@ -1,4 +1,4 @@
-"""Who moves the simulated arm when no policy does: scripted expert, the expert with noise, and random motion.
+"""Who moves the simulated arm: scripted expert, the expert with noise, random motion, or a policy.
 
 Failures matter as much as successes: a world model that saw only experts renders success that would not happen.
 """
@@ -8,9 +8,10 @@ from typing import Protocol
 import numpy as np
 
 from robot_stack.core.errors import UnknownNameError
+from robot_stack.core.ports import Policy
 from robot_stack.core.robot_spec import RobotSpec
-from robot_stack.core.types import FloatArray
-from robot_stack.drivers.sim_metaworld import ScriptedExpert
+from robot_stack.core.types import FloatArray, Observation
+from robot_stack.drivers.sim_metaworld import MetaWorldArm, ScriptedExpert
 
 ACTION_SIZE = 4
 HOLD_TICKS = (1, 8)  # a disturbance lasts this many ticks, so that it moves the hand instead of averaging out
@@ -63,6 +64,29 @@ class RandomMotion:
         return np.clip(np.append(position, (1.0 - motion[3]) / 2.0), self._spec.lower, self._spec.upper)
 
 
+class PolicyDriven:
+    """A policy, asked for the next chunk whenever the last one is used up.
+
+    Args:
+        arm: that it sees and drives, reset already or to be reset before the first target.
+        policy: what acts.
+        seed: of its noise in this episode.
+    """
+
+    def __init__(self, arm: MetaWorldArm, policy: Policy, seed: int) -> None:
+        self._arm, self._policy = arm, policy
+        self._left: list[FloatArray] = []
+        policy.reset(seed)
+
+    def target(self, commanded: FloatArray, privileged_state: FloatArray) -> FloatArray:
+        if not self._left:
+            arm = self._arm
+            images = {arm.spec.cameras[0].name: arm.render()}
+            seen = Observation(0, images, arm.state, commanded, arm.instruction)
+            self._left = list(self._policy.infer(seen, np.zeros((0, len(commanded)))).targets)
+        return self._left.pop(0)
+
+
 class _PiecewiseNoise:
     """Gaussian vectors [4], each held for a random number of ticks."""
 
@@ -78,7 +102,8 @@ class _PiecewiseNoise:
         return self._value
 
 
-BEHAVIOURS = ("expert", "noisy", "random")
+BEHAVIOURS = ("expert", "noisy", "random")  # that need nothing but the task
+POLICY = "policy"
 
 
 def make_behaviour(name: str, spec: RobotSpec, task: str, rng: np.random.Generator, noise: float = 1.0) -> Behaviour:

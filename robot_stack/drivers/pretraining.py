@@ -12,12 +12,14 @@ from learning.episode import Episode
 from learning.seeding import generator
 from robot_stack.core.actions import compose
 from robot_stack.core.errors import UnknownNameError
+from robot_stack.core.ports import Policy
 from robot_stack.core.robot_spec import ActionKind, RobotSpec
 from robot_stack.core.types import FloatArray
-from robot_stack.drivers.behaviours import BEHAVIOURS, Expert
+from robot_stack.drivers.behaviours import BEHAVIOURS, POLICY, Expert
 from robot_stack.drivers.sim_collect import CollectionPlan, collect, episode_name, run_episode
 from robot_stack.drivers.sim_metaworld import MetaWorldArm, task_names
 
+SOURCES = (*BEHAVIOURS, POLICY)
 SEED_STRIDE = 1000  # start seeds of two behaviours lie so far apart
 
 
@@ -26,15 +28,17 @@ def collect_many(
     out: Path,
     allowed: Callable[[str], bool],
     episodes: Mapping[str, int],
+    policy: Callable[[RobotSpec], Policy] | None = None,
     first_seed: int = 900_000,
     horizon: int = 40,
     workers: int = 2,
-) -> int:
-    """Collect episodes of every allowed task into ``out/<task>/``; resumable. Returns how many were made.
+) -> list[Path]:
+    """Collect episodes of every allowed task into ``out/<behaviour>/<task>/``; resumable. Returns the folders of behaviours.
 
     Args:
         allowed: says of a task's name whether it may be collected.
-        episodes: behaviour -> number for each task.
+        episodes: behaviour -> number for each task; those of "policy" are left out where there is none yet.
+        policy: makes the policy for a robot, in the process that collects.
         first_seed: start seeds count from here; far above every range of config/task.
         horizon: ticks an episode.
 
@@ -42,17 +46,19 @@ def collect_many(
         UnknownNameError: no such behaviour.
     """
     for behaviour in episodes:
-        if behaviour not in BEHAVIOURS:
-            raise UnknownNameError("behaviour", behaviour, BEHAVIOURS)
-    seeds = {
-        behaviour: range(start, start + episodes[behaviour])
-        for start, behaviour in zip(
-            range(first_seed, first_seed + SEED_STRIDE * len(BEHAVIOURS), SEED_STRIDE), BEHAVIOURS, strict=True
-        )
-        if behaviour in episodes
-    }
-    plans = [CollectionPlan(task, dict(seeds), horizon) for task in task_names() if allowed(task)]
-    return collect(spec, plans, out, workers)
+        if behaviour not in SOURCES:
+            raise UnknownNameError("behaviour", behaviour, SOURCES)
+    folders = []
+    for start, behaviour in enumerate(SOURCES):
+        if behaviour not in episodes or (behaviour == POLICY and policy is None):
+            continue
+        first = first_seed + SEED_STRIDE * start
+        seeds = range(first, first + episodes[behaviour])
+        chosen = policy if behaviour == POLICY else None
+        plans = [CollectionPlan(task, {behaviour: seeds}, horizon, policy=chosen) for task in task_names() if allowed(task)]
+        folders.append(out / behaviour)
+        collect(spec, plans, folders[-1], workers, f"collect {behaviour}")
+    return folders
 
 
 class _Biased:

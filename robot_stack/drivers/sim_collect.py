@@ -16,10 +16,12 @@ from learning.episode import Episode
 from learning.episode_store import save_episode
 from learning.seeding import generator
 from robot_stack.core.actions import decompose
+from robot_stack.core.errors import ProphRLError
+from robot_stack.core.ports import Policy
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.core.safety import Guard
 from robot_stack.core.types import FloatArray
-from robot_stack.drivers.behaviours import Behaviour, make_behaviour
+from robot_stack.drivers.behaviours import POLICY, Behaviour, PolicyDriven, make_behaviour
 from robot_stack.drivers.sim_metaworld import MetaWorldArm
 
 
@@ -29,15 +31,21 @@ class CollectionPlan:
 
     Attributes:
         task: Meta-World task.
-        behaviours: behaviour -> start seeds.
+        behaviours: behaviour -> start seeds; "policy" needs one.
         horizon: ticks an episode.
         noise: of the noisy expert, see ``behaviours.NoisyExpert``.
+        policy: makes the policy for a robot; called in the process that collects.
     """
 
     task: str
     behaviours: dict[str, Sequence[int]]
     horizon: int = 30
     noise: float = 1.0
+    policy: Callable[[RobotSpec], Policy] | None = None
+
+    def __post_init__(self) -> None:
+        if POLICY in self.behaviours and self.policy is None:
+            raise ProphRLError("episodes of a policy are wanted, but no policy is given: checkpoint.policy=<exported folder>")
 
 
 def episode_name(task: str, behaviour: str, seed: int) -> str:
@@ -89,14 +97,19 @@ def collect_task(spec: RobotSpec, plan: CollectionPlan, out: Path) -> int:
     if not missing:
         return 0
     arm = MetaWorldArm(spec, plan.task)
+    policy = plan.policy(spec) if plan.policy else None
     for behaviour, seed, name in missing:
         rng = generator("collect", plan.task, behaviour, seed)
-        actor = make_behaviour(behaviour, spec, plan.task, rng, plan.noise)
+        actor: Behaviour
+        if behaviour == POLICY and policy is not None:
+            actor = PolicyDriven(arm, policy, seed)
+        else:
+            actor = make_behaviour(behaviour, spec, plan.task, rng, plan.noise)
         save_episode(out, run_episode(arm, actor, name, behaviour, seed, plan.horizon), spec.fingerprint)
     return len(missing)
 
 
-def collect(spec: RobotSpec, plans: Iterable[CollectionPlan], out: Path, workers: int = 2) -> int:
+def collect(spec: RobotSpec, plans: Iterable[CollectionPlan], out: Path, workers: int = 2, title: str = "collect") -> int:
     """Collect several tasks in parallel into ``out/<task>/``; resumable. Returns how many episodes were made."""
     plans = list(plans)
     run: Callable[..., int] = collect_task
@@ -105,6 +118,6 @@ def collect(spec: RobotSpec, plans: Iterable[CollectionPlan], out: Path, workers
     # One process a task: its GL context and model are freed with it.
     with ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=1) as pool:
         futures = [pool.submit(run, spec, plan, out / plan.task) for plan in plans]
-        for future in tqdm(futures, desc="collect", unit="task"):
+        for future in tqdm(futures, desc=title, unit="task"):
             made += future.result()
     return made

@@ -10,6 +10,7 @@ from learning.episode_store import load_episodes
 from robot_stack.core.actions import compose
 from robot_stack.core.errors import ProphRLError, ShapeError, UnknownNameError
 from robot_stack.core.robot_spec import RobotSpec
+from robot_stack.core.types import ActionChunk, FloatArray, Observation
 from robot_stack.drivers.behaviours import make_behaviour
 from robot_stack.drivers.sim_collect import CollectionPlan, collect_task, run_episode
 from robot_stack.drivers.sim_metaworld import MetaWorldArm
@@ -145,6 +146,48 @@ def test_a_dead_simulator_process_is_reported(spec: RobotSpec) -> None:
         env._processes[0].kill()
         with pytest.raises(ProphRLError, match="process 0 of task button-press-topdown-v3 died"):
             env.step(np.zeros((1, 1, 4)))
+
+
+class _Down:
+    """A policy that goes down by five millimetres a tick, three ticks a chunk, and remembers what it was shown."""
+
+    def __init__(self, spec: RobotSpec) -> None:
+        self.period_ns = spec.period_ns
+        self.seeds: list[int] = []
+        self.seen: list[Observation] = []
+
+    def reset(self, seed: int) -> None:
+        self.seeds.append(seed)
+
+    def infer(self, observation: Observation, prefix: FloatArray) -> ActionChunk:
+        assert len(prefix) == 0
+        self.seen.append(observation)
+        down = np.array([0.0, 0.0, -0.005, 0.0]) * np.arange(1, 4)[:, None]
+        return ActionChunk(observation.stamp_ns, self.period_ns, observation.commanded + down)
+
+
+def test_a_policy_can_be_recorded_straight_from_the_simulator(spec: RobotSpec, tmp_path: Path) -> None:
+    made: list[_Down] = []
+
+    def load(robot: RobotSpec) -> _Down:
+        made.append(_Down(robot))
+        return made[-1]
+
+    plan = CollectionPlan(TASK, {"policy": [7]}, horizon=7, policy=load)
+    assert collect_task(spec, plan, tmp_path) == 1
+    (policy,) = made
+    (episode,) = load_episodes(tmp_path)
+    assert policy.seeds == [7]
+    assert len(policy.seen) == 3, "a chunk of three is asked for at ticks 0, 3 and 6"
+    assert episode.source == "policy"
+    np.testing.assert_allclose(episode.deltas[:, 2], -0.005, atol=1e-6)
+    np.testing.assert_array_equal(policy.seen[1].images["front"], episode.images["front"][3])
+    np.testing.assert_allclose(policy.seen[1].commanded, episode.commanded[3], atol=1e-6)
+
+
+def test_episodes_of_a_policy_need_one() -> None:
+    with pytest.raises(ProphRLError, match=r"no policy is given: checkpoint\.policy"):
+        CollectionPlan(TASK, {"policy": [7]})
 
 
 def test_collection_continues_where_it_stopped(spec: RobotSpec, tmp_path: Path) -> None:

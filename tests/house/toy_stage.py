@@ -18,7 +18,9 @@ def main(name: str, out: Path, seconds: float, inputs: list[Path]) -> int:
         stream.write(f"{name} from {step} pid {os.getpid()}\n")
     for done in range(step, STEPS):
         time.sleep(seconds / STEPS)
-        progress.write_text(str(done + 1))
+        partial = out / "progress.partial"  # like every stage, the toy can be killed between any two instructions
+        partial.write_text(str(done + 1))
+        partial.replace(progress)
     total = sum(len(path.read_text()) for path in inputs)
     (out / "result.txt").write_text(f"{name} {total}")
     (out / "figures.json").write_text(json.dumps({"total": total}))

@@ -73,6 +73,14 @@ def test_a_rollout_depends_on_its_own_seed_and_actions_only(env):
     assert np.abs(other.info["latents"][2] - together[0].info["latents"][2]).max() > 1e-3
 
 
+def test_no_rollout_begins_as_a_success_whatever_the_judge_says(env, judge, monkeypatch):
+    scores = iter([np.ones((1, 1)), np.array([[0.9, 0, 0, 0, 0]]), np.ones((1, 5))])
+    monkeypatch.setattr(type(judge), "score_frames", lambda *_: next(scores))
+    assert not env.reset([0]).success[0]
+    assert not env.step(chunks(1)).success[0], "the start frame is no part of the verdict"
+    assert env.step(chunks(1)).success[0]
+
+
 def test_success_is_latched(env, judge, monkeypatch):
     scores = iter([np.zeros((1, 1)), np.array([[0, 0.9, 0.9, 0, 0]]), np.zeros((1, 5))])
     monkeypatch.setattr(type(judge), "score_frames", lambda *_: next(scores))

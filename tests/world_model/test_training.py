@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from learning.episode_store import save_episode
+from learning.episode_store import load_all, save_episode
 from robot_stack.core.errors import BadFileError, SpecMismatchError
 from robot_stack.core.robot_spec import ActionKind
 from robot_stack.drivers.sim_metaworld import task_names
@@ -15,7 +15,7 @@ from world_model.action_layout import ActionLayout
 from world_model.checkpoint import load_prophet, save_prophet
 from world_model.fitting import FitSettings, fit
 from world_model.held_out import HeldOutTaskError, is_held_out, refuse_held_out
-from world_model.train import load_all, new_prophet, split, train_prophet
+from world_model.train import new_prophet, split, train_prophet
 
 HELD_OUT = [
     f"{name}-v3"
@@ -142,7 +142,8 @@ def test_validation_episodes_are_spread_and_apart():
     assert split(items[:3], 4) == (items[:3], [])
 
 
-def test_folders_of_folders_are_read(tmp_path):
+def test_folders_of_folders_are_read_however_deep(tmp_path):
     for seed, task in enumerate(("reach-v3", "sweep-v3")):
-        save_episode(tmp_path / task, square_episode(seed, task))
-    assert [episode.task for episode in load_all([tmp_path])] == ["reach-v3", "sweep-v3"]
+        save_episode(tmp_path / "expert" / task, square_episode(seed, task))
+    save_episode(tmp_path / "random", square_episode(2, "push-v3"))
+    assert [episode.task for episode in load_all([tmp_path])] == ["reach-v3", "sweep-v3", "push-v3"]
