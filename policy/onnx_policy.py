@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from learning.images import resize_square
+from learning.seeding import generator
 from policy.inputs import Float32Array, chunk_noise, clip_grippers, flow_times, prepare_images
 from policy.manifest import PolicyManifest
+from policy.sde_step import FlowGrpoStep, SdeStep
 from robot_stack.core.actions import compose, decompose
 from robot_stack.core.errors import BadFileError, MissingDependencyError, ProphRLError, ShapeError, UnknownNameError
 from robot_stack.core.robot_spec import ActionKind, RobotSpec
@@ -46,6 +48,19 @@ class SessionSettings:
             raise ValueError(f"threads must be at least 1, got {self.threads}")
 
 
+@dataclass(frozen=True)
+class Exploration:
+    """Random steps of the flow.
+
+    Attributes:
+        step: of the sampler.
+        noise: standard normal numbers of each step [K, N, H, A].
+    """
+
+    step: SdeStep
+    noise: Float32Array
+
+
 class OnnxFlow:
     """The two graphs and the flow between them, in arrays.
 
@@ -72,11 +87,18 @@ class OnnxFlow:
         context: Float32Array = self._encoder.run(["context"], feed)[0]
         return context
 
-    def deltas(self, context: Float32Array, noise: Float32Array, action_prefix: FloatArray | None = None) -> FloatArray:
+    def deltas(
+        self,
+        context: Float32Array,
+        noise: Float32Array,
+        action_prefix: FloatArray | None = None,
+        explore: Exploration | None = None,
+    ) -> FloatArray:
         """Integrate from noise [N, H, A] to delta actions in physical units [N, H, A].
 
         Args:
             action_prefix: committed delta actions [N, P, A], physical units, P < H; they come back unchanged.
+            explore: take the random steps of practice instead of the flow's own.
         """
         committed = 0 if action_prefix is None else action_prefix.shape[1]
         if committed >= noise.shape[1]:
@@ -85,11 +107,15 @@ class OnnxFlow:
         if action_prefix is not None:
             x[:, :committed] = self.manifest.actions.normalise(action_prefix.astype(np.float32))
         times = flow_times(self.manifest.flow_steps)
-        for now, later in pairwise(times):
+        for k, (now, later) in enumerate(pairwise(map(float, times))):
             t = np.zeros(x.shape[:2], dtype=np.float32)
             t[:, committed:] = now
-            velocity = self._step.run(["velocity"], {"context": context, "x_t": x, "t": t})[0]
-            x[:, committed:] += velocity[:, committed:] * (later - now)
+            velocity = self._step.run(["velocity"], {"context": context, "x_t": x, "t": t})[0][:, committed:]
+            if explore is None:
+                x[:, committed:] += velocity * np.float32(later - now)
+            else:
+                mean = explore.step.mean(x[:, committed:], velocity, now, later)
+                x[:, committed:] = mean + explore.step.std(now, later) * explore.noise[k][:, committed:]
         physical = clip_grippers(self.manifest.actions.denormalise(x.astype(np.float64)), self._kinds)
         if action_prefix is not None:
             physical[:, :committed] = action_prefix
@@ -103,6 +129,8 @@ class OnnxPolicy:
         folder: what ``prophrl export`` wrote.
         spec: the robot it is to drive.
         settings: of ONNX Runtime.
+        exploration: noise level of ``FlowGrpoStep`` with which it acts; 0 is the policy as it is evaluated. Episodes recorded
+            with noise show a world model what practice in it will try.
 
     Raises:
         BadFileError: the folder is not a whole export.
@@ -110,7 +138,10 @@ class OnnxPolicy:
         For the rest see ``OnnxFlow``.
     """
 
-    def __init__(self, folder: Path | str, spec: RobotSpec, settings: SessionSettings | None = None) -> None:
+    def __init__(
+        self, folder: Path | str, spec: RobotSpec, settings: SessionSettings | None = None, exploration: float = 0.0
+    ) -> None:
+        self._step = FlowGrpoStep(exploration)
         self.manifest = PolicyManifest.read(folder)
         self.manifest.check_robot(spec, folder)
         missing = sorted({ENCODER, STEP} - self.manifest.files.keys())
@@ -168,10 +199,18 @@ class OnnxPolicy:
         kinds = self._spec.action_kinds
         committed = decompose(observation.commanded, prefix, kinds)[None] if len(prefix) else None
         noise = chunk_noise([self._seed], chunk, manifest.chunk_length, len(kinds))
-        targets = compose(observation.commanded, self._flow.deltas(context, noise, committed)[0], kinds)
+        deltas = self._flow.deltas(context, noise, committed, self._exploration(chunk))
+        targets = compose(observation.commanded, deltas[0], kinds)
         if len(prefix):
             targets[: len(prefix)] = prefix  # exactly what will be sent, without the rounding of there and back
         return ActionChunk(observation.stamp_ns, self._spec.period_ns, targets)
+
+    def _exploration(self, chunk: int) -> Exploration | None:
+        if not self._step.noise:
+            return None
+        shape = (self.manifest.flow_steps, 1, self.manifest.chunk_length, len(self._spec.actions))
+        draws = generator("policy exploration", self._seed, chunk).standard_normal(shape, dtype=np.float32)
+        return Exploration(self._step, draws)
 
     def _picture(self, observation: Observation, name: str, width: int, height: int) -> Any:
         if name not in observation.images:

@@ -34,7 +34,8 @@ def main(argv: Sequence[str]) -> int:
 
     config = compose(argv, "filtered-bc")
     policy, out = start_policy(config), Path(config.out)
-    found = load_all(data_paths(config), robot_spec(config))
+    paths = data_paths(config)
+    found = load_all(paths, robot_spec(config)) if paths else []
     chosen = worth_imitating(found)
     if not chosen:
         raise ProphRLError(f"none of {len(found)} episodes is a demonstration or a success of a policy: name more data=[...]")

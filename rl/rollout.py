@@ -18,6 +18,7 @@ from policy.flow_policy import FlowPolicy
 from policy.sampling import encode_batch
 from rl.advantages import AdvantageSettings, has_signal
 from rl.flow_sde import SdeSampler
+from rl.starts import StartMemory
 from robot_stack.core.errors import ProphRLError
 from robot_stack.core.ports import EnvironmentStep, VectorEnvironment
 from robot_stack.core.types import FloatArray
@@ -32,6 +33,7 @@ class RolloutSettings:
         group_size: rollouts from each start, G.
         batch: rollouts side by side; at most what the environment takes.
         redraws: how often starts whose group carries no signal are drawn again within an update.
+        focus: share of the choice of starts that goes by what their last groups told, see ``rl.starts``; 0: all alike.
         reward_window: reward = best mean score of so many successive frames: one hallucinated frame is no success.
     """
 
@@ -39,6 +41,7 @@ class RolloutSettings:
     group_size: int = 8
     batch: int = 80
     redraws: int = 1
+    focus: float = 0.9
     reward_window: int = 2
 
     def __post_init__(self) -> None:
@@ -48,6 +51,8 @@ class RolloutSettings:
             )
         if min(self.starts, self.batch, self.reward_window) < 1 or self.redraws < 0:
             raise ValueError("starts, batch and reward_window must be at least 1, redraws at least 0")
+        if not 0 <= self.focus <= 1:
+            raise ValueError(f"focus must lie in 0..1, got {self.focus}")
 
 
 @dataclass(frozen=True)
@@ -127,13 +132,15 @@ class PracticeResult:
     Attributes:
         rollouts: P groups of G.
         signal_share: share of the groups, as first drawn, whose rewards tell rollouts apart.
-        success: share of successes as first drawn: groups drawn again are chosen for being undecided.
+        used_share: the same of the groups that are learnt from, after drawing again.
+        success: share of successes as first drawn; with a focus on undecided starts no measure of the policy.
         reward: mean reward as first drawn.
         episodes: rollouts made altogether.
     """
 
     rollouts: Rollouts
     signal_share: float
+    used_share: float
     success: float
     reward: float
     episodes: int
@@ -143,15 +150,9 @@ class PracticeResult:
         """For the log."""
         return {
             "practice_success": self.success, "practice_reward": self.reward, "signal_share": self.signal_share,
+            "used_share": self.used_share,
             "rollouts": float(self.episodes),
         }  # fmt: skip
-
-
-def choose_starts(pool: Sequence[int], count: int, run: int, update: int, avoid: Sequence[int] = ()) -> list[int]:
-    """Up to ``count`` different starts from ``pool`` without those in ``avoid``, drawn by (run, update)."""
-    free = [start for start in pool if start not in set(avoid)]
-    order = generator(run, "starts", update, len(avoid)).permutation(len(free))
-    return [free[i] for i in order[:count]]
 
 
 def practise(
@@ -163,16 +164,20 @@ def practise(
     update: int,
     settings: RolloutSettings,
     advantages: AdvantageSettings,
+    memory: StartMemory,
 ) -> PracticeResult:
     """Choose starts, roll out a group from each, and draw those again that carry no signal.
+
+    ``memory`` says what the starts promise, and learns.
 
     Raises:
         ProphRLError: the pool has fewer starts than an update needs.
     """
     if len(pool) < settings.starts:
         raise ProphRLError(f"{settings.starts} starts an update, but only {len(pool)} to draw from: lower rl.rollout.starts")
-    used = choose_starts(pool, settings.starts, episodes.run, update)
+    used = memory.draw(pool, settings.starts, episodes.run, update, focus=settings.focus)
     rollouts = roll_out(policy, environment, sampler, used, episodes, update, settings)
+    memory.learn(used, by_group(rollouts.rewards, settings))
     signal = has_signal(by_group(rollouts.rewards, settings), advantages)
     first = {
         "signal_share": float(signal.mean()),
@@ -181,17 +186,18 @@ def practise(
     }
     made = len(rollouts)
     for _ in range(settings.redraws):
-        again = choose_starts(pool, int((~signal).sum()), episodes.run, update, avoid=used)
+        again = memory.draw(pool, int((~signal).sum()), episodes.run, update, avoid=used, focus=settings.focus)
         if not again:
             break
         used = used + again
         fresh = roll_out(policy, environment, sampler, again, episodes, update, settings)
+        memory.learn(again, by_group(fresh.rewards, settings))
         made += len(fresh)
         found = np.flatnonzero(has_signal(by_group(fresh.rewards, settings), advantages))
         replaced = np.flatnonzero(~signal)[: len(found)]
         rollouts = _replace_groups(rollouts, replaced, fresh, found, settings.group_size)
         signal[replaced] = True
-    return PracticeResult(rollouts, episodes=made, **first)
+    return PracticeResult(rollouts, used_share=float(signal.mean()), episodes=made, **first)
 
 
 @torch.no_grad()

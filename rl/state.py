@@ -12,6 +12,7 @@ from learning.state_file import load_optimiser, load_state, optimiser_tensors, s
 from policy.flow_policy import FlowPolicy
 from rl.learner import Learner
 from rl.rollout import PracticeResult
+from rl.starts import StartMemory
 from rl.stopping import StopSettings, UpdateRecord, reason_to_stop
 from robot_stack.core.errors import SpecMismatchError
 
@@ -30,6 +31,7 @@ class RlState:
         start_success: true success of the start policy on the selection seeds, None before or without a check.
         start_gap: its imagined minus its true success, None where there is no imagination.
         best_success, best_update, best: true success, update and weights of the policy to return.
+        memory: what the starts of the practice promise.
         records: what the stop rule looks at.
         stopped: why the run ended early, "" while it goes on.
     """
@@ -43,6 +45,7 @@ class RlState:
     best_success: float | None = None
     best_update: int = 0
     best: dict[str, Tensor] = field(default_factory=dict)
+    memory: StartMemory = field(default_factory=StartMemory)
     records: list[UpdateRecord] = field(default_factory=list)
     stopped: str = ""
 
@@ -66,7 +69,8 @@ class RlState:
         learner.policy.load_state_dict(groups["policy"])
         load_optimiser(learner.optimiser, groups.get("optimiser", {}))
         records = [UpdateRecord(**record) for record in facts.pop("records")]
-        return cls(**facts, records=records, best=groups["best"])
+        memory = StartMemory.of_facts(facts.pop("memory"))
+        return cls(**facts, memory=memory, records=records, best=groups["best"])
 
     def offer(self, policy: FlowPolicy, success: float, gap: float | None) -> None:
         """Keep the policy if it is better than all before it; the first is the start policy, so none worse is returned."""
@@ -94,10 +98,9 @@ class RlState:
     def save(self, folder: Path, learner: Learner) -> None:
         """Write everything to ``folder``, at once or not at all."""
         groups = {"policy": learner.policy.state_dict(), "optimiser": optimiser_tensors(learner.optimiser), "best": self.best}
-        facts = {
-            entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self) if entry.name not in ("best", "records")
-        }
-        save_state(folder / FILE, groups, facts | {"records": [dataclasses.asdict(record) for record in self.records]})
+        apart = {"records": [dataclasses.asdict(record) for record in self.records], "memory": self.memory.facts()}
+        names = [entry.name for entry in dataclasses.fields(self) if entry.name != "best"]
+        save_state(folder / FILE, groups, {name: getattr(self, name) for name in names} | apart)
 
 
 def _copy(policy: FlowPolicy) -> dict[str, Tensor]:

@@ -12,9 +12,10 @@ from tqdm import tqdm
 from learning.metrics_log import MetricsLog, write_figures
 from policy import checkpoint
 from policy.flow_policy import FlowPolicy
+from policy.sde_step import FlowGrpoStep, SdeStep
 from rl.advantages import AdvantageSettings, group_advantages
 from rl.evaluation import Evaluation, evaluate
-from rl.flow_sde import FlowGrpoStep, SdeSampler, SdeStep
+from rl.flow_sde import SdeSampler
 from rl.learner import Learner, LearnerSettings
 from rl.practice import PracticeSettings
 from rl.rollout import Episodes, RolloutSettings, by_group, practise
@@ -131,7 +132,9 @@ def train(
     clock = _Clock(state.seconds)
     bar = tqdm(total=settings.updates, initial=state.update, desc="FA-GRPO", unit="update", disable=not progress)
     while state.update < settings.updates and not state.stopped:
-        practised = practise(policy, practice, sampler, pool, episodes, state.update, settings.rollout, settings.advantages)
+        practised = practise(
+            policy, practice, sampler, pool, episodes, state.update, settings.rollout, settings.advantages, state.memory
+        )
         seconds = {"practice_seconds": clock.lap()}
         advantages = group_advantages(by_group(practised.rollouts.rewards, settings.rollout), settings.advantages)
         figures = learner.update(practised.rollouts, advantages.reshape(-1), episodes.run, state.update)

@@ -24,7 +24,7 @@ class Setup:
     Attributes:
         robot: name of the robot file, or a path to one.
         source: who moves the arm: "policy", "behaviour" (scripted, simulated robots only) or "keyboard".
-        policy: for source "policy": "onnx:<folder>".
+        policy, exploration: for source "policy": "onnx:<folder>", and the noise level with which it acts.
         behaviour, noise: for source "behaviour", see ``drivers.behaviours``.
         task: of a simulated robot.
         lock_step: simulated robots: time advances with the commands, as fast as the machine can.
@@ -37,6 +37,7 @@ class Setup:
     robot: str = "sim_metaworld"
     source: str = "policy"
     policy: str = ""
+    exploration: float = 0.0
     behaviour: str = "expert"
     noise: float = 1.0
     task: str = "button-press-topdown-v3"
@@ -117,6 +118,7 @@ def processes(setup: Setup) -> tuple[NodeProcess, ...]:
 def _source(setup: Setup, shared: Mapping[str, Any]) -> NodeProcess:
     if setup.source == "policy":
         module, parameters = "robot_stack.ros.policy_node", {**shared, "policy": setup.policy}
+        parameters["exploration"] = float(setup.exploration)
         return NodeProcess("policy", module, parameters, lifecycle=True)
     keyboard = setup.source == "keyboard"
     parameters = {**shared, "device": setup.source, "task": setup.task}

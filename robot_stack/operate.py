@@ -54,10 +54,14 @@ def record_main(argv: list[str]) -> int:
     text = "Record episodes on a simulated robot, through the ROS nodes. What is in --out already is not recorded again."
     parser = _parser("record", text)
     parser.add_argument("--behaviour", default="expert", help="expert, noisy, random, or onnx:<folder of an exported policy>")
-    parser.add_argument("--noise", type=float, default=1.0, help="of the noisy expert; 1 is full speed (default: %(default)s)")
+    parser.add_argument(
+        "--noise",
+        type=float,
+        help="of the noisy expert, 1 is full speed (default: 1); or of a policy's sampler, as in practice (default: 0)",
+    )
     _episode_arguments(parser, seeds="0:3")
     options = parser.parse_args(argv)
-    actor = _actor(options, options.behaviour)
+    actor = _actor(options, options.behaviour, options.noise)
     out = Path(options.out)
     missing = [seed for seed in _seeds(options.seeds) if not _log_path(out, actor, seed).exists()]
     if missing:
@@ -248,8 +252,8 @@ def _seeds(text: str) -> range:
     return range(int(first), int(last))
 
 
-def _actor(options: argparse.Namespace, name: str) -> Actor:
-    """Who ``name`` ("expert", "onnx:<folder>") is; wrong names are refused before anything is started.
+def _actor(options: argparse.Namespace, name: str, noise: float | None = None) -> Actor:
+    """Who ``name`` ("expert", "onnx:<folder>") is, with how much noise; wrong names are refused before anything is started.
 
     Raises:
         UnknownNameError: no such robot, task or behaviour.
@@ -267,10 +271,11 @@ def _actor(options: argparse.Namespace, name: str) -> Actor:
     if not name.startswith(ONNX):
         if name not in BEHAVIOURS:
             raise UnknownNameError("behaviour", name, [*BEHAVIOURS, "onnx:<folder>"])
-        return Actor(replace(shared, source="behaviour", behaviour=name, noise=options.noise), name)
+        return Actor(replace(shared, source="behaviour", behaviour=name, noise=1.0 if noise is None else noise), name)
     address = PolicyAddress.parse(name)
     policy_hash = address.check(spec)
-    return Actor(replace(shared, source="policy", policy=str(address)), f"policy:{policy_hash[:12]}", policy_hash)
+    setup = replace(shared, source="policy", policy=str(address), exploration=noise or 0.0)
+    return Actor(setup, f"policy:{policy_hash[:12]}{f'+noise{noise:g}' if noise else ''}", policy_hash)
 
 
 def _log_path(out: Path, actor: Actor, seed: int) -> Path:

@@ -28,7 +28,7 @@ def collect_many(
     out: Path,
     allowed: Callable[[str], bool],
     episodes: Mapping[str, int],
-    policy: Callable[[RobotSpec], Policy] | None = None,
+    policy: Callable[..., Policy] | None = None,
     first_seed: int = 900_000,
     horizon: int = 40,
     workers: int = 2,
@@ -38,7 +38,7 @@ def collect_many(
     Args:
         allowed: says of a task's name whether it may be collected.
         episodes: behaviour -> number for each task; those of "policy" are left out where there is none yet.
-        policy: makes the policy for a robot, in the process that collects.
+        policy: makes the policy, policy(spec=...), in the process that collects.
         first_seed: start seeds count from here; far above every range of config/task.
         horizon: ticks an episode.
 

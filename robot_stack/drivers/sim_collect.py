@@ -34,14 +34,14 @@ class CollectionPlan:
         behaviours: behaviour -> start seeds; "policy" needs one.
         horizon: ticks an episode.
         noise: of the noisy expert, see ``behaviours.NoisyExpert``.
-        policy: makes the policy for a robot; called in the process that collects.
+        policy: makes the policy, policy(spec=...); called in the process that collects.
     """
 
     task: str
     behaviours: dict[str, Sequence[int]]
     horizon: int = 30
     noise: float = 1.0
-    policy: Callable[[RobotSpec], Policy] | None = None
+    policy: Callable[..., Policy] | None = None
 
     def __post_init__(self) -> None:
         if POLICY in self.behaviours and self.policy is None:
@@ -97,7 +97,7 @@ def collect_task(spec: RobotSpec, plan: CollectionPlan, out: Path) -> int:
     if not missing:
         return 0
     arm = MetaWorldArm(spec, plan.task)
-    policy = plan.policy(spec) if plan.policy else None
+    policy = plan.policy(spec=spec) if plan.policy else None
     for behaviour, seed, name in missing:
         rng = generator("collect", plan.task, behaviour, seed)
         actor: Behaviour

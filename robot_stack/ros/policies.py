@@ -55,14 +55,17 @@ class PolicyAddress:
         manifest.check_robot(spec, self.folder)
         return manifest.policy_hash
 
-    def load(self, spec: RobotSpec) -> Policy:
+    def load(self, spec: RobotSpec, exploration: float = 0.0) -> Policy:
         """The policy, ready to answer in time.
+
+        Args:
+            exploration: noise level with which it acts, see ``policy.onnx_policy.OnnxPolicy``.
 
         Raises:
             ProphRLError: see ``policy.onnx_policy.OnnxPolicy``.
         """
         from policy.onnx_policy import OnnxPolicy
 
-        policy = OnnxPolicy(self.folder, spec)
+        policy = OnnxPolicy(self.folder, spec, exploration=exploration)
         policy.warm_up()  # the first inference is slow, and the arm stands still now
         return policy

@@ -38,6 +38,7 @@ class PolicySettings:
     Attributes:
         robot: name of the robot file, or a path to one.
         policy: "onnx:<folder of an exported policy>".
+        exploration: noise level with which it acts; 0 is the policy as it is evaluated.
         seed: of the noise of the next episode; read on activation.
         lock_step: answer with the observation of exactly the tick that asks.
         heartbeat_s: longest time between two heartbeats of an idle worker [s].
@@ -46,6 +47,7 @@ class PolicySettings:
 
     robot: str = "sim_metaworld"
     policy: str = ""
+    exploration: float = 0.0
     seed: int = 0
     lock_step: bool = True
     heartbeat_s: float = 0.05
@@ -142,7 +144,7 @@ class PolicyNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
-            self._policy = PolicyAddress.parse(self._settings.policy).load(self._spec)
+            self._policy = PolicyAddress.parse(self._settings.policy).load(self._spec, self._settings.exploration)
         except ProphRLError as error:
             self.get_logger().error(str(error))
             return TransitionCallbackReturn.FAILURE

@@ -169,8 +169,8 @@ class _Down:
 def test_a_policy_can_be_recorded_straight_from_the_simulator(spec: RobotSpec, tmp_path: Path) -> None:
     made: list[_Down] = []
 
-    def load(robot: RobotSpec) -> _Down:
-        made.append(_Down(robot))
+    def load(spec: RobotSpec) -> _Down:
+        made.append(_Down(spec))
         return made[-1]
 
     plan = CollectionPlan(TASK, {"policy": [7]}, horizon=7, policy=load)

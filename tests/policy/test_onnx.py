@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +18,17 @@ from learning.images import resize_square
 from policy import checkpoint
 from policy.export import ExportSettings, export, main
 from policy.flow_policy import FlowPolicy
-from policy.inputs import chunk_noise
-from policy.onnx_policy import OnnxPolicy, SessionSettings
+from policy.inputs import chunk_noise, clip_grippers, prepare_images
+from policy.manifest import PolicyManifest
+from policy.onnx_policy import Exploration, OnnxFlow, OnnxPolicy, SessionSettings
 from policy.sampling import encode_batch, plan, sample_euler
+from policy.sde_step import FlowGrpoStep
 from policy.train import TrainSettings, fit
+from rl.flow_sde import SdeSampler
 from robot_stack.core.actions import compose, decompose
 from robot_stack.core.errors import BadFileError, ProphRLError, ShapeError, SpecMismatchError, UnknownNameError
 from robot_stack.core.robot_spec import RobotSpec
-from robot_stack.core.types import Observation
+from robot_stack.core.types import FloatArray, Observation
 from tests.policy.conftest import INSTRUCTIONS, SMALL, make_policy
 
 FAST = ExportSettings(observations=20, latency_runs=2)
@@ -126,6 +130,45 @@ def test_reset_repeats_an_episode_and_seeds_differ(
     assert not np.allclose(first[0], first[1])
 
 
+def test_exploration_on_the_robot_is_that_of_practice(
+    exported: tuple[FlowPolicy, Path], spec: RobotSpec, episodes: list[Episode]
+) -> None:
+    policy, folder = exported
+    manifest = PolicyManifest.read(folder)
+    shape = (manifest.flow_steps + 1, 1, manifest.chunk_length, len(spec.actions))
+    noise = np.random.default_rng(5).standard_normal(shape, dtype=np.float32)
+    episode = episodes[0]
+    images, instruction, state = episode.images["front"][:1], episode.instruction, episode.state[:1]
+    step = FlowGrpoStep(1.0)
+    with torch.no_grad():
+        prefix = encode_batch(policy, images, [instruction], state)
+        path = SdeSampler(step, policy.flow_steps).sample(partial(policy.velocity, prefix), torch.from_numpy(noise))
+    runtime = OnnxFlow(folder, manifest, SessionSettings())
+    context = runtime.encode(
+        prepare_images(images[:, None], manifest.image_size),
+        state.astype(np.float32),
+        manifest.embedding(instruction)[None],
+    )
+    ours = runtime.deltas(context, noise[0], explore=Exploration(step, noise[1:]))
+    theirs = clip_grippers(policy.normaliser.denormalise(path.actions.numpy().astype(np.float64)), spec.action_kinds)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_exploration_is_drawn_by_the_episode(
+    exported: tuple[FlowPolicy, Path], spec: RobotSpec, episodes: list[Episode]
+) -> None:
+    seen = observation(episodes[0])
+
+    def targets(level: float, seed: int) -> FloatArray:
+        runtime = OnnxPolicy(exported[1], spec, exploration=level)
+        runtime.reset(seed)
+        return runtime.infer(seen, NO_PREFIX).targets
+
+    np.testing.assert_array_equal(targets(1.0, 3), targets(1.0, 3))
+    assert np.abs(targets(1.0, 3) - targets(1.0, 4)).max() > 1e-6
+    assert np.abs(targets(1.0, 3) - targets(0.0, 3)).max() > 1e-6
+
+
 def test_manifest_states_parity_latency_opset_and_files(exported: tuple[FlowPolicy, Path]) -> None:
     policy, folder = exported
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -225,7 +268,7 @@ sys.meta_path.insert(0, Refuse())
 import numpy as np
 from policy.onnx_policy import OnnxPolicy
 from robot_stack.core.robot_spec import RobotSpec
-from robot_stack.core.types import Observation
+from robot_stack.core.types import FloatArray, Observation
 from robot_stack.paths import robot_file
 policy = OnnxPolicy(sys.argv[1], RobotSpec.load(robot_file("sim_metaworld")))
 policy.reset(0)

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from policy.sde_step import FlowGrpoStep
 from rl.fa_grpo import FaGrpoSettings, FlowScale, clipped_surrogate, fa_grpo_loss, step_kl, weight_gradients
-from rl.flow_sde import FlowGrpoStep, SdeSampler, gaussian_log_prob
+from rl.flow_sde import SdeSampler, gaussian_log_prob
 from robot_stack.core.errors import ProphRLError
 
 OFF = FlowScale(alpha=1.0)

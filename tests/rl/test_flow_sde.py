@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from rl.flow_sde import CoefficientPreservingStep, FlowGrpoStep, SdeSampler, SdeStep, gaussian_kl, gaussian_log_prob
+from policy.sde_step import CoefficientPreservingStep, FlowGrpoStep, SdeStep
+from rl.flow_sde import SdeSampler, gaussian_kl, gaussian_log_prob
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from policy.sampling import encode_batch
+from policy.sde_step import FlowGrpoStep
 from rl.advantages import AdvantageSettings
-from rl.flow_sde import FlowGrpoStep, SdeSampler
-from rl.rollout import RolloutSettings, by_group, choose_starts, practise, roll_out, soft_reward
+from rl.flow_sde import SdeSampler
+from rl.rollout import RolloutSettings, by_group, practise, roll_out, soft_reward
+from rl.starts import StartMemory
 from robot_stack.core.errors import ProphRLError
 from tests.rl.point_reach import PointReach
 
@@ -81,15 +83,6 @@ def test_reward_is_the_judges_score_in_imagination_and_success_in_the_simulator(
     np.testing.assert_array_equal(hard.rewards, hard.success.astype(float))
 
 
-def test_starts_are_drawn_by_run_and_update_without_repetition():
-    pool = range(100, 164)
-    first = choose_starts(pool, 10, run=0, update=0)
-    assert first == choose_starts(pool, 10, run=0, update=0)
-    assert len(set(first)) == 10 and set(first) <= set(pool)
-    assert first != choose_starts(pool, 10, run=0, update=1)
-    assert not set(first) & set(choose_starts(pool, 10, run=0, update=0, avoid=first))
-
-
 class Decided(PointReach):
     """Even starts always fail and odd ones succeed half the time: only groups of odd starts carry a signal."""
 
@@ -107,20 +100,32 @@ class Decided(PointReach):
 def test_starts_without_signal_are_drawn_again(policy, episodes):
     settings = RolloutSettings(starts=6, group_size=4, batch=64, redraws=3)
     world = Decided()
-    result = practise(policy, world, SAMPLER, range(64), episodes, 0, settings, AdvantageSettings())
-    first = choose_starts(range(64), 6, episodes.run, 0)
+    result = practise(policy, world, SAMPLER, range(64), episodes, 0, settings, AdvantageSettings(), StartMemory())
+    first = StartMemory().draw(range(64), 6, episodes.run, 0, focus=settings.focus)
     odd = sum(start % 2 for start in first)
     assert result.signal_share == pytest.approx(odd / 6)
     assert result.success == pytest.approx(odd / 12)  # as first drawn, not as chosen
     starts = by_group(result.rollouts.starts, settings)
     assert len(result.rollouts) == 24 and (starts == starts[:, :1]).all() and len(set(starts[:, 0].tolist())) == 6
     assert (starts[:, 0] % 2).sum() > odd
+    assert result.used_share == pytest.approx((starts[:, 0] % 2).sum() / 6)
     assert result.episodes == world.episodes
+
+
+def test_practice_moves_to_the_starts_that_tell_rollouts_apart(policy, episodes):
+    settings = RolloutSettings(starts=6, group_size=4, batch=64, redraws=0)
+    memory = StartMemory()
+    shares = [
+        practise(policy, Decided(), SAMPLER, range(24), episodes, update, settings, AdvantageSettings(), memory).signal_share
+        for update in range(30)
+    ]
+    assert set(memory.reward) == set(range(24)), "every start is tried"
+    assert np.mean(shares[6:]) > 0.65, "drawn evenly it would be a half"
 
 
 def test_pool_that_is_used_up_ends_the_drawing(policy, episodes):
     settings = RolloutSettings(starts=4, group_size=2, batch=64, redraws=5)
-    result = practise(policy, Decided(), SAMPLER, [0, 2, 4, 6, 8], episodes, 0, settings, AdvantageSettings())
+    result = practise(policy, Decided(), SAMPLER, [0, 2, 4, 6, 8], episodes, 0, settings, AdvantageSettings(), StartMemory())
     assert result.episodes == (4 + 1) * 2 and result.signal_share == 0
 
 
@@ -128,6 +133,6 @@ def test_bad_settings_are_refused(policy, episodes):
     with pytest.raises(ValueError, match="group_size"):
         RolloutSettings(group_size=1)
     with pytest.raises(ProphRLError, match="only 2 to draw from"):
-        practise(policy, PointReach(), SAMPLER, [1, 2], episodes, 0, SETTINGS, AdvantageSettings())
+        practise(policy, PointReach(), SAMPLER, [1, 2], episodes, 0, SETTINGS, AdvantageSettings(), StartMemory())
     with pytest.raises(ProphRLError, match="no multiple"):
         roll_out(policy, PointReach(), SAMPLER, [1], replace(episodes, horizon=12), 0, SETTINGS)

@@ -170,8 +170,9 @@ def test_reasons_to_stop(records, expected):
 
 def test_several_learners_divide_by_the_summed_count(policy, episodes):
     """With a hook that doubles the count, as an all-reduce over two equal learners would, every gradient is halved."""
+    from policy.sde_step import FlowGrpoStep
     from rl.advantages import AdvantageSettings, group_advantages
-    from rl.flow_sde import FlowGrpoStep, SdeSampler
+    from rl.flow_sde import SdeSampler
     from rl.rollout import by_group, roll_out
 
     sampler, norms = SdeSampler(FlowGrpoStep(0.7), 5), []
