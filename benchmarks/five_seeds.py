@@ -51,6 +51,8 @@ def _run(name: str, options: argparse.Namespace) -> int:
     seed = name.rpartition("-")[2]
     command = [sys.executable, "-m", "robot_stack.cli", "loop", "--name", name, "--seed", seed]
     command += ["--recipe", options.recipe, "--runs", options.runs]
+    if options.jobs > 1:
+        command.append("threads=1")  # the runs have the cores to share
     return subprocess.run(command, check=False).returncode
 
 
@@ -72,8 +74,7 @@ def page(runs: Sequence[RunFiles]) -> Iterable[str]:
     yield ""
     yield "On episodes that the world model was not trained on, by frames ahead; `copy` repeats the last frame that was given."
     yield ""
-    for run in runs:
-        yield from world_model(run)
+    yield from world_model(runs)
 
 
 def success_table(runs: Sequence[RunFiles]) -> Iterable[str]:
@@ -83,6 +84,7 @@ def success_table(runs: Sequence[RunFiles]) -> Iterable[str]:
     yield "| run | " + " | ".join(POLICIES.values()) + " | RL - SFT | ROS + ONNX: SFT | ROS + ONNX: RL | true episodes |"
     yield "|---" * (len(POLICIES) + 5) + "|"
     gains: list[Interval] = []
+    rivals: list[Interval] = []
     gaps: list[float] = []
     for run in runs:
         direct = {key: run.outcome(f"evaluate-{key}") for key in POLICIES}
@@ -93,6 +95,8 @@ def success_table(runs: Sequence[RunFiles]) -> Iterable[str]:
             cells.append(str(gains[-1]))
         else:
             cells.append("not run")
+        if direct["sft"] and direct["filtered-bc"]:
+            rivals.append(direct["filtered-bc"].minus(direct["sft"]).difference)
         for key in ("sft", "rl"):
             on_robot, on_simulator = robot[key], direct[key]
             cells.append(_rate(on_robot))
@@ -100,10 +104,10 @@ def success_table(runs: Sequence[RunFiles]) -> Iterable[str]:
                 gaps.append(100 * on_robot.minus(on_simulator).difference.estimate)
         yield f"| {run.run.name} | {' | '.join(cells)} | {sum(run.true_episodes().values())} |"
     yield ""
-    yield from verdict(gains, gaps)
+    yield from verdict(gains, rivals, gaps)
 
 
-def verdict(gains: Sequence[Interval], gaps: Sequence[float]) -> Iterable[str]:
+def verdict(gains: Sequence[Interval], rivals: Sequence[Interval], gaps: Sequence[float]) -> Iterable[str]:
     """What was wanted and whether it was reached."""
     if gains:
         mean = 100 * sum(gain.estimate for gain in gains) / len(gains)
@@ -112,6 +116,9 @@ def verdict(gains: Sequence[Interval], gaps: Sequence[float]) -> Iterable[str]:
         yield f"- Gain of RL over SFT: mean {mean:+.1f} points{_spread(gains)}."
         yield f"  The paired interval lies above 0 in {above} of {len(gains)} runs."
         yield f"  Wanted: at least {WANTED_POINTS:.0f} points, and {WANTED_RUNS} runs of 5. **{_word(met)}.**"
+    if rivals:
+        mean = 100 * sum(rival.estimate for rival in rivals) / len(rivals)
+        yield f"- Filtered behaviour cloning over SFT, on the same episodes: mean {mean:+.1f} points{_spread(rivals)}."
     if gaps:
         widest = max(gaps, key=abs)
         yield f"- Through ROS and ONNX minus direct, on the same starts: widest {widest:+.1f} points."
@@ -145,16 +152,18 @@ def times(runs: Sequence[RunFiles]) -> Iterable[str]:
     yield f"| | **all** | {' | '.join(totals)} | {peak / 2**20:.0f} MiB |"
 
 
-def world_model(run: RunFiles) -> Iterable[str]:
-    """Figures of Prophet and of the judge in one run."""
-    for manifest in (run.last("evaluate-world-model"), run.last("train-judge")):
-        if manifest is None:
+def world_model(runs: Sequence[RunFiles]) -> Iterable[str]:
+    """Figures of Prophet and of the judge, a column for each run."""
+    for stage in ("evaluate-world-model", "train-judge"):
+        columns = [dict(_flat(manifest.figures)) if (manifest := run.last(stage)) else {} for run in runs]
+        names = dict.fromkeys(name for column in columns for name in column)
+        if not names:
             continue
-        yield f"**{run.run.name}, {manifest.stage}, round {manifest.round_index}**"
+        yield f"`{stage}`, last round:"
         yield ""
-        yield "| figure | value |"
-        yield "|---|---|"
-        yield from (f"| {name} | {value} |" for name, value in _flat(manifest.figures))
+        yield "| figure | " + " | ".join(run.run.name for run in runs) + " |"
+        yield "|---" * (len(runs) + 1) + "|"
+        yield from (f"| {name} | {' | '.join(column.get(name, '') for column in columns)} |" for name in names)
         yield ""
 
 
