@@ -16,7 +16,7 @@ from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from hydra.utils import instantiate
+from hydra.utils import get_method, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -27,6 +27,7 @@ from robot_stack.run_dir import stage_dir
 
 ROOT = "prophrl"
 ANY_TASK = "metaworld"  # config/task file of the tasks that have none of their own
+TASK_NAMES = "robot_stack.drivers.sim_metaworld.task_names"  # by name, like every `_target_` of the configuration
 
 
 def compose(argv: Sequence[str], stage: str) -> DictConfig:
@@ -111,9 +112,20 @@ def _group_override(override: Override) -> list[str]:
     valid = [file.stem for file in (config_dir() / group).glob("*.yaml")]
     if option in valid:
         return [f"{group}={option}"]
-    if group == "task" and option.endswith("-v3"):
-        return [f"task={ANY_TASK}", f"task.name={option}"]
+    if group == "task":
+        tasks = _simulated_tasks()
+        if option in tasks or (not tasks and option.endswith("-v3")):
+            return [f"task={ANY_TASK}", f"task.name={option}"]
+        valid += [task for task in tasks if task not in valid]
     raise UnknownNameError(group, option, valid)
+
+
+def _simulated_tasks() -> list[str]:
+    """Names of all tasks; none where the simulator is not installed."""
+    try:
+        return list(get_method(TASK_NAMES)())
+    except ProphRLError:
+        return []
 
 
 def _check_keys(config: DictConfig, overrides: Sequence[Override]) -> None:

@@ -47,6 +47,12 @@ def test_any_metaworld_task_needs_no_file() -> None:
     assert (config.task.name, config.task.horizon) == ("push-v3", 40)
 
 
+@pytest.mark.parametrize("wrong", ["press", "presss-v3"])
+def test_an_unknown_task_is_refused_with_every_task_that_there_is(wrong: str) -> None:
+    with pytest.raises(UnknownNameError, match=r"button-press-topdown-v3.*push-v3.*window-open-v3"):
+        compose([f"task={wrong}"], "evaluate")
+
+
 def test_seed_ranges_never_overlap() -> None:
     for file in (config_dir() / "task").glob("*.yaml"):
         firsts = sorted(compose([f"task={file.stem}", "task.name=x"], "evaluate").task.seeds.values())
