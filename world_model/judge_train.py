@@ -127,7 +127,8 @@ def train_judge(
     true_video, dreamt = real_videos(prophet, measured), replayed_videos(prophet, measured, sampler, derive_seed(run, "judged"))
     scores = [scores_of(judge, videos) for videos in (true_video, dreamt)]
     outcomes = [np.array([video.success for video in videos]) for videos in (true_video, dreamt)]
-    judge = dataclasses.replace(judge, threshold=calibrate_threshold(scores[1], outcomes[1]))
+    threshold = calibrate_threshold(np.concatenate(scores), np.concatenate(outcomes))  # both, for there are few of either
+    judge = dataclasses.replace(judge, threshold=threshold)
     return JudgeReport(judge, *(judge_figures(s, o, judge.threshold) for s, o in zip(scores, outcomes, strict=True)))
 
 

@@ -23,22 +23,30 @@ def split_columns(rows):
     return np.array([score / 20 for _, score in rows]), np.array([outcome for outcome, _ in rows])
 
 
-def f1(scores, outcomes, threshold):
+def f_half(scores, outcomes, threshold):
     figures = judge_figures(scores, outcomes, threshold)
     if np.isnan(figures.precision) or figures.precision + figures.recall == 0:
         return 0.0
-    return 2 * figures.precision * figures.recall / (figures.precision + figures.recall)
+    return 1.25 * figures.precision * figures.recall / (0.25 * figures.precision + figures.recall)
 
 
 @given(outcomes_and_scores)
-def test_no_other_threshold_has_a_higher_f1(rows):
+def test_no_other_threshold_has_a_higher_f_measure(rows):
     scores, outcomes = split_columns(rows)
     threshold = calibrate_threshold(scores, outcomes)
     if outcomes.all() or not outcomes.any():
         assert threshold == UNDECIDED
         return
-    best = f1(scores, outcomes, threshold)
-    assert all(f1(scores, outcomes, other) <= best + 1e-12 for other in np.linspace(-0.01, 1.01, 103))
+    best = f_half(scores, outcomes, threshold)
+    assert all(f_half(scores, outcomes, other) <= best + 1e-12 for other in np.linspace(-0.01, 1.01, 103))
+
+
+def test_a_false_success_costs_more_than_a_missed_one():
+    scores = np.array([0.1, 0.4, 0.5, 0.6, 0.8, 0.9])
+    outcomes = np.array(
+        [False, True, True, False, True, True]
+    )  # at 0.25: precision 4/5, recall 1; at 0.7: precision 1, recall 1/2
+    assert calibrate_threshold(scores, outcomes) == pytest.approx(0.7)
 
 
 def test_separable_scores_get_a_threshold_in_the_gap():
