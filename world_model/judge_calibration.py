@@ -13,6 +13,7 @@ from robot_stack.core.types import FloatArray
 
 BoolArray = npt.NDArray[np.bool_]
 UNDECIDED = 0.5  # threshold where the data show only one outcome
+LOWEST, HIGHEST = 0.1, 0.9  # beyond, with smoothed labels, scores of one outcome differ by noise alone
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,13 @@ def calibrate_threshold(scores: FloatArray, outcomes: BoolArray) -> float:
     """The threshold with the highest F0.5, halfway to the next lower score; of equals the highest.
 
     Precision counts more than recall: practice finds whatever is taken for a success by mistake and repeats it, while a success
-    that is missed costs a little signal. Without a success and a failure among the data it is 0.5.
+    that is missed costs a little signal. It lies within ``LOWEST`` .. ``HIGHEST``. Without a success and a failure among the
+    data it is 0.5.
     """
     if not outcomes.any() or outcomes.all():
         return UNDECIDED
     ordered = np.unique(scores)
-    candidates = np.concatenate([[ordered[0]], (ordered[:-1] + ordered[1:]) / 2.0])
+    candidates = np.concatenate([[ordered[0]], (ordered[:-1] + ordered[1:]) / 2.0]).clip(LOWEST, HIGHEST)
     return float(max(candidates, key=lambda threshold: (_f_half(scores >= threshold, outcomes), threshold)))
 
 

@@ -12,7 +12,7 @@ from robot_stack.core.errors import BadFileError, ProphRLError, SpecMismatchErro
 from tests.world_model.conftest import square_episode
 from world_model.fitting import FitSettings
 from world_model.judge import JudgeSettings, load_judge, save_judge, windows_of
-from world_model.judge_calibration import UNDECIDED, area_under_curve, calibrate_threshold, judge_figures
+from world_model.judge_calibration import HIGHEST, LOWEST, UNDECIDED, area_under_curve, calibrate_threshold, judge_figures
 from world_model.judge_train import frame_labels, train_judge
 from world_model.sampler import SamplerSettings
 
@@ -38,7 +38,8 @@ def test_no_other_threshold_has_a_higher_f_measure(rows):
         assert threshold == UNDECIDED
         return
     best = f_half(scores, outcomes, threshold)
-    assert all(f_half(scores, outcomes, other) <= best + 1e-12 for other in np.linspace(-0.01, 1.01, 103))
+    assert LOWEST <= threshold <= HIGHEST
+    assert all(f_half(scores, outcomes, other) <= best + 1e-12 for other in np.linspace(LOWEST, HIGHEST, 81))
 
 
 def test_a_false_success_costs_more_than_a_missed_one():
