@@ -73,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; the exit status: 0 done, 2 for bad input or a bad environment, 130 after ctrl-C."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("OpenGL.acceleratesupport").setLevel(logging.WARNING)  # says at every start that it is not installed
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(overview())
         return 0
