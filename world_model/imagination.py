@@ -70,12 +70,13 @@ class Imagination:
         self._seeds = tuple(seeds)
         self._chunks = 0
 
-    def step(self, deltas: FloatArray, targets: FloatArray) -> Tensor:
+    def step(self, deltas: FloatArray, targets: FloatArray, alive: npt.NDArray[np.bool_] | None = None) -> Tensor:
         """Latents [N, H, C, h, w] of the frames after each action.
 
         Args:
             deltas: delta actions [N, H, A], physical.
             targets: the absolute targets they amount to [N, H, A].
+            alive: clips [N] that go on; the others stand still at their last frame, at no cost. By default all.
 
         Raises:
             ShapeError: not N clips, or a chunk of another length than Prophet's.
@@ -89,10 +90,15 @@ class Imagination:
             deltas=prophet.normalise_deltas(deltas), poses=torch.cat([self._poses.context(), to_come], dim=1), mask=prophet.mask
         )
         channels, height, width = prophet.latent_shape
-        keys = [(seed, "imagined chunk", self._chunks) for seed in self._seeds]
-        noise = sample_noise(keys, (channels, prophet.settings.chunk_length, height, width))
-        context = self._frames.context().transpose(1, 2)
-        frames = sample(prophet.transformer, noise, context, condition, self._sampler).transpose(1, 2)
+        context = self._frames.context()
+        frames = context[:, -1:].repeat(1, prophet.settings.chunk_length, 1, 1, 1)
+        rows = torch.arange(len(frames)) if alive is None else torch.from_numpy(np.flatnonzero(alive))
+        if len(rows):
+            keys = [(self._seeds[row], "imagined chunk", self._chunks) for row in rows.tolist()]
+            noise = sample_noise(keys, (channels, prophet.settings.chunk_length, height, width))
+            going = ActionCondition(condition.deltas[rows], condition.poses[rows], condition.mask)
+            drawn = sample(prophet.transformer, noise, context[rows].transpose(1, 2), going, self._sampler)
+            frames[rows] = drawn.transpose(1, 2)
         self._frames.push(frames)
         self._poses.push(to_come)
         self._chunks += 1

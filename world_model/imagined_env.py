@@ -26,7 +26,8 @@ class ImaginedEnv:
     """Implements ``core.ports.VectorEnvironment``.
 
     Targets pass through the guard that the robot's executor uses. No rollout begins as a success, whatever the judge thinks of
-    its start: nothing has been done yet, and a rollout that is over before it begins teaches nothing. What a rollout shows
+    its start: nothing has been done yet, and a rollout that is over before it begins teaches nothing. A rollout that the judge
+    has called a success stands still from then on, which saves imagining what nobody learns from. What a rollout shows
     depends on its start, its noise seed and its actions, not on its neighbours. Each step's ``info`` holds "scores", the
     judge's probability of success at each new frame [N, H] (at the start [N, 1]), and "latents", the new frames
     [N, H, C, h, w].
@@ -64,6 +65,8 @@ class ImaginedEnv:
         self._guards: list[Guard] = []
         self._scores: FloatArray = np.zeros((0, 0))
         self._tail = torch.zeros(0)
+        self._success: npt.NDArray[np.bool_] = np.zeros(0, dtype=bool)
+        self._images: npt.NDArray[np.uint8] = np.zeros((0, 0, 0, 3), dtype=np.uint8)
 
     def __len__(self) -> int:
         """Starts to choose from."""
@@ -94,10 +97,12 @@ class ImaginedEnv:
         first, self._tail = latents[:, -1:], latents[:, -window:-1]
         scores = self._judge.score_frames(first, self._tail)
         self._remember(first)
+        self._success = np.zeros(len(chosen), dtype=bool)
+        self._images = np.stack([start.images[-1] for start in chosen])
         return EnvironmentStep(
-            images=np.stack([start.images[-1] for start in chosen]),
+            images=self._images,
             commanded=self._commanded.copy(),
-            success=np.zeros(len(chosen), dtype=bool),
+            success=self._success.copy(),
             info={"scores": scores, "latents": first.numpy()},
         )
 
@@ -113,9 +118,13 @@ class ImaginedEnv:
         if deltas.ndim != 3 or deltas.shape[::2] != self._commanded.shape:
             raise ShapeError("deltas", deltas.shape, f"[{len(self._commanded)}, H, {len(self._spec.actions)}]")
         targets = self._guarded(np.asarray(deltas, dtype=np.float64))
-        frames = self._imagination.step(decompose(self._commanded, targets, self._spec.action_kinds), targets)
+        alive = ~self._success
+        frames = self._imagination.step(decompose(self._commanded, targets, self._spec.action_kinds), targets, alive)
         self._commanded = targets[:, -1]
-        return self._outcome(self._prophet.decode(frames[:, -1]), frames)
+        if alive.any():
+            self._images = self._images.copy()  # the caller keeps what it was given
+            self._images[alive] = self._prophet.decode(frames[torch.from_numpy(alive), -1])
+        return self._outcome(frames, alive)
 
     def close(self) -> None:
         """Forget the rollouts."""
@@ -132,15 +141,18 @@ class ImaginedEnv:
                 targets[n, h] = previous
         return targets
 
-    def _outcome(self, images: npt.NDArray[np.uint8], frames: Tensor) -> EnvironmentStep:
+    def _outcome(self, frames: Tensor, alive: npt.NDArray[np.bool_]) -> EnvironmentStep:
         scores = self._judge.score_frames(frames, self._tail)
+        if self._scores.shape[1]:
+            scores[~alive] = self._scores[~alive, -1:]
         self._remember(frames)
         self._scores = np.concatenate([self._scores, scores], axis=1)
         best = running_scores(self._scores, self._judge.settings.verdict_frames)
+        self._success = np.asarray((best >= self._judge.threshold).any(axis=1))
         return EnvironmentStep(
-            images=images,
+            images=self._images,
             commanded=self._commanded.copy(),
-            success=np.asarray((best >= self._judge.threshold).any(axis=1)),
+            success=self._success.copy(),
             info={"scores": scores, "latents": frames.numpy()},
         )
 

@@ -89,6 +89,19 @@ def test_success_is_latched(env, judge, monkeypatch):
     assert env.step(chunks(1)).success[0]
 
 
+def test_a_rollout_that_has_succeeded_stands_still_and_the_others_go_on(env, judge, monkeypatch):
+    scores = iter([np.zeros((2, 1)), np.array([[0.9] * 5, [0.1] * 5]), np.full((2, 5), 0.1)])
+    monkeypatch.setattr(type(judge), "score_frames", lambda *_: next(scores))
+    env.reset([0, 1])
+    first, second = env.step(chunks(2)), env.step(chunks(2))
+    assert first.success.tolist() == second.success.tolist() == [True, False]
+    np.testing.assert_array_equal(second.info["latents"][0], np.repeat(first.info["latents"][0, -1:], 5, axis=0))
+    np.testing.assert_array_equal(second.images[0], first.images[0])
+    assert (second.info["scores"][0] == 0.9).all() and (second.info["scores"][1] == 0.1).all()
+    assert np.abs(second.info["latents"][1] - first.info["latents"][1, -1:]).max() > 1e-3
+    assert (second.images[1] != first.images[1]).any()
+
+
 def test_env_agrees_with_the_replay_of_an_episode(prophet, judge, episodes, spec):
     episode = episodes[0]
     begin = StartContext.of_episode(episode, "front", 0, prophet.settings.context_offsets)
