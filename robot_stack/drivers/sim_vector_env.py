@@ -19,15 +19,16 @@ from robot_stack.core.errors import ProphRLError, ShapeError
 from robot_stack.core.ports import EnvironmentStep
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.core.safety import Guard
-from robot_stack.core.types import FloatArray
+from robot_stack.core.types import FloatArray, ImageArray
 from robot_stack.drivers.sim_metaworld import MetaWorldArm
 
 
 class SimVectorEnv:
     """Up to ``workers * envs_per_worker`` arms side by side; implements ``core.ports.VectorEnvironment``.
 
-    Targets pass through the guard that the robot's executor uses. Success is latched within an episode;
-    ``info["ticks"]`` [N] is the number of ticks until then (or so far).
+    Targets pass through the guard that the robot's executor uses. Success is latched within an episode, and an arm that has
+    succeeded stands still from then on, which saves simulating what nobody asks about; ``info["ticks"]`` [N] is the number of
+    ticks until then (or so far).
 
     Args:
         spec: the robot file.
@@ -125,6 +126,7 @@ class _Workload:
         self._arms = [MetaWorldArm(spec, task) for _ in range(count)]
         self._guards = [Guard(spec) for _ in range(count)]
         self._ticks = np.zeros(count, dtype=np.int64)
+        self._images: list[ImageArray] = []
         self._count = count
 
     def reset(self, starts: Sequence[int]) -> tuple[npt.NDArray[Any], ...]:
@@ -133,21 +135,26 @@ class _Workload:
         self._guards = [Guard(self._spec) for _ in self._arms]
         for arm, start in zip(self._arms, starts, strict=False):
             arm.reset(start)
+        self._images = [arm.render() for arm in self._arms[: self._count]]
         return self._observe()
 
     def step(self, deltas: FloatArray) -> tuple[npt.NDArray[Any], ...]:
         for i, chunk in enumerate(deltas):
             arm = self._arms[i]
+            if arm.success:
+                continue
             for target in compose(arm.commanded, chunk, self._spec.action_kinds):
-                if not arm.success:
-                    self._ticks[i] += 1
+                self._ticks[i] += 1
                 arm.step(self._guards[i].check(arm.commanded, target).target)
+                if arm.success:
+                    break
+            self._images[i] = arm.render()
         return self._observe()
 
     def _observe(self) -> tuple[npt.NDArray[Any], ...]:
         arms = self._arms[: self._count]
         return (
-            np.stack([arm.render() for arm in arms]),
+            np.stack(self._images),
             np.stack([arm.commanded for arm in arms]),
             np.array([arm.success for arm in arms]),
             self._ticks[: self._count].copy(),

@@ -123,6 +123,26 @@ def test_vector_environment_equals_one_arm(spec: RobotSpec, arm: MetaWorldArm, e
     assert ended.info["ticks"].tolist() == [5, 5, 5]
 
 
+def test_an_arm_that_has_succeeded_stands_still(spec: RobotSpec, arm: MetaWorldArm, env: SimVectorEnv) -> None:
+    behaviour = make_behaviour("expert", arm.spec, TASK, np.random.default_rng(0))
+    episode = run_episode(arm, behaviour, "e", "expert", 20, horizon=30)
+    assert episode.success
+    assert episode.first_success is not None
+    env.reset([20, 21])
+    way = np.stack([episode.deltas, np.zeros_like(episode.deltas)]).astype(np.float64)  # the second arm waits
+    way[1, :, 3] = 1.0
+    done = env.step(way)
+    assert done.success.tolist() == [True, False]
+    assert done.info["ticks"].tolist() == [episode.first_success, 30]
+    up = np.zeros((2, 3, 4))
+    up[:, :, 2], up[:, :, 3] = 0.01, 1.0
+    after = env.step(up)
+    assert np.array_equal(after.commanded[0], done.commanded[0])
+    assert np.array_equal(after.images[0], done.images[0])
+    assert after.info["ticks"].tolist() == [episode.first_success, 33]
+    assert after.commanded[1, 2] > done.commanded[1, 2]
+
+
 def test_vector_environment_guards_its_arms(spec: RobotSpec, env: SimVectorEnv) -> None:
     begun = env.reset([20])
     fast = np.zeros((1, 1, 4))
