@@ -135,6 +135,7 @@ class ProphetTransformer(CosmosTransformer3DModel):
             concat_padding_mask=False,
             extra_pos_embed_type="learnable",
         )
+        width = num_attention_heads * attention_head_dim
         for positions in self.learnable_pos_embed.parameters():
             nn.init.normal_(positions, std=0.02)  # zero would be divided by its own norm
         nn.init.zeros_(self.proj_out.weight)  # the first prediction is the present frame
