@@ -28,9 +28,10 @@ class RlState:
         update: updates done.
         seconds: time spent, interruptions excluded.
         true_episodes: purpose -> episodes in the true environment so far.
-        start_success: true success of the start policy on the selection seeds, None before or without a check.
+        reference_success: true success of the reference on the selection seeds, None where it is the start policy itself.
+        start_success: true success of the start policy on the same seeds, None before or without a check.
         start_gap: its imagined minus its true success, None where there is no imagination.
-        best_success, best_update, best: true success, update and weights of the policy to return.
+        best_success, best_update, best: true success, update (None: the reference) and weights of the policy to return.
         memory: what the starts of the practice promise.
         records: what the stop rule looks at.
         stopped: why the run ended early, "" while it goes on.
@@ -40,10 +41,11 @@ class RlState:
     update: int = 0
     seconds: float = 0.0
     true_episodes: dict[str, int] = field(default_factory=dict)
+    reference_success: float | None = None
     start_success: float | None = None
     start_gap: float | None = None
     best_success: float | None = None
-    best_update: int = 0
+    best_update: int | None = 0
     best: dict[str, Tensor] = field(default_factory=dict)
     memory: StartMemory = field(default_factory=StartMemory)
     records: list[UpdateRecord] = field(default_factory=list)
@@ -72,8 +74,13 @@ class RlState:
         memory = StartMemory.of_facts(facts.pop("memory"))
         return cls(**facts, memory=memory, records=records, best=groups["best"])
 
+    def offer_reference(self, policy: FlowPolicy, success: float) -> None:
+        """Begin with the reference as the best, where it is another policy than the one that training starts from."""
+        self.reference_success = success
+        self.best, self.best_success, self.best_update = _copy(policy), success, None
+
     def offer(self, policy: FlowPolicy, success: float, gap: float | None) -> None:
-        """Keep the policy if it is better than all before it; the first is the start policy, so none worse is returned."""
+        """Keep the policy if it is better than all before it; reference and start policy are among them: none worse is returned."""
         if self.start_success is None:
             self.start_success, self.start_gap = success, gap
         if self.best_success is None or success > self.best_success:

@@ -89,7 +89,11 @@ class RlResult:
         return {
             "updates": state.update,
             "best_update": state.best_update,
-            "true_success": {"start": state.start_success, "best": state.best_success},
+            "true_success": {
+                **({} if state.reference_success is None else {"reference": state.reference_success}),
+                "start": state.start_success,
+                "best": state.best_success,
+            },
             "true_episodes": state.true_episodes,
             "stopped": state.stopped,
             "seconds": round(state.seconds, 1),
@@ -117,7 +121,7 @@ def train(
         pool: starts of the practice to choose from.
         check: true success on the selection seeds; without one the last weights are returned.
         folder: gets ``metrics.csv`` and the state from which the same call continues after a kill.
-        reference: KL is measured from it; the policy as given by default.
+        reference: KL is measured from it, and nothing worse is returned; the policy as given by default.
         identity: further facts that must be equal for a saved run to be continued.
         practice_is_true: rollouts count as true episodes.
     """
@@ -127,6 +131,8 @@ def train(
     state = RlState.resume(folder, {"settings": settings, "episodes": episodes, **(identity or {})}, learner)
     log = MetricsLog(folder / "metrics.csv", state.update if state.begun else None)
     if check is not None and not state.begun:
+        if reference is not None:
+            _examine_reference(reference, check, state)
         log.add(0, _examine(policy, check, imagine, state))
         state.save(folder, learner)
     clock = _Clock(state.seconds)
@@ -187,10 +193,10 @@ def main(argv: Sequence[str]) -> int:
     manifest = checkpoint.save(result.policy, out, {"rl": facts})
     write_figures(out / "figures.json", facts)
     _log.info(
-        "%s policy %s (best: update %d) in %s: %s",
+        "%s policy %s (best: %s) in %s: %s",
         settings.keep,
         manifest.policy_hash[:12],
-        result.state.best_update,
+        "the reference" if result.state.best_update is None else f"update {result.state.best_update}",
         out,
         facts["true_success"],
     )
@@ -205,6 +211,13 @@ def _imagined_check(practice: VectorEnvironment, pool: Sequence[int], episodes: 
     """The same deterministic evaluation as the true one, in the imagination: the gap between the two then means something."""
     starts = pool[: settings.imagined_checks]
     return lambda policy: evaluate(policy, practice, starts, episodes, settings.rollout.batch)
+
+
+def _examine_reference(reference: FlowPolicy, check: Check, state: RlState) -> None:
+    """Check the policy that must not be undercut."""
+    true = check(reference)
+    state.count_true("selection", len(true))
+    state.offer_reference(reference, true.rate)
 
 
 def _examine(policy: FlowPolicy, check: Check, imagine: Check | None, state: RlState) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """The learning loop in a world with a known optimum: it learns, returns nothing worse, survives a kill, and stops in time."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -113,6 +114,26 @@ def test_policy_that_gets_worse_is_not_returned(policy, episodes, tmp_path):
     assert true[0] == pytest.approx(before) and max(true[1:]) < before
     assert result.state.best_update == 0 and result.state.best_success == before
     assert all(torch.equal(tensor, start[name]) for name, tensor in result.policy.state_dict().items())
+
+
+def test_reference_that_is_better_than_everything_else_is_returned(policy, episodes, tmp_path):
+    reference = copy.deepcopy(policy)
+    with torch.no_grad():
+        for tensor in policy.parameters():
+            tensor.mul_(0.9)  # what training starts from is another policy
+
+    def reference_is_best(candidate, rates=iter([0.5, 0.0, 0.0, 0.5, 0.0])):  # noqa: B008 - one list for all calls
+        return Evaluation((1, 2), (next(rates) > 0, False), (1, 1), 0.0)
+
+    loose = replace(SHORT, stop=StopSettings(max_gap_growth=2.0))
+    result = train(
+        policy, PointReach(scored=True), POOL, episodes, reference_is_best, loose, tmp_path, reference=reference, progress=False
+    )
+    assert result.state.update == 3 and result.state.best_update is None
+    assert result.facts["true_success"] == {"reference": 0.5, "start": 0.0, "best": 0.5}
+    assert result.state.true_episodes["selection"] == 5 * 2
+    expected = reference.state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in result.policy.state_dict().items())
 
 
 def test_scout_keeps_the_policy_that_was_led_astray(policy, episodes, tmp_path):
