@@ -80,7 +80,7 @@ class RlState:
         self.best, self.best_success, self.best_update = _copy(policy), success, None
 
     def offer(self, policy: FlowPolicy, success: float, gap: float | None) -> None:
-        """Keep the policy if it is better than all before it; reference and start policy are among them: none worse is returned."""
+        """Keep the policy if it is better than all before it, reference and start policy included: none worse is returned."""
         if self.start_success is None:
             self.start_success, self.start_gap = success, gap
         if self.best_success is None or success > self.best_success:

@@ -41,8 +41,8 @@ class RlSettings:
         lr: learning rate of Adam.
         check_every: updates between two checks in the true environment; the start policy and the last are checked in any case.
         check_episodes: true episodes of a check.
-        keep: which policy is returned: "best" of the checked ones, or "last": a scout, whose episodes show where the world
-            model is wrong, has to be the one that exploits it.
+        keep: which policy is returned: "best" of the checked ones, or "last": of a round that others follow, the
+            policy that exploits the world model; its episodes show where that is wrong.
         imagined_checks: starts on which success is checked in the imagination at the same time.
         step: the SDE step and its noise level.
         practice, rollout, advantages, learner, stop: settings of the parts.

@@ -1,7 +1,8 @@
 """The closed loop as a list of stages: collect, imitate, adapt the world model, practise in it, collect again, redeploy.
 
-The list is data; ``robot_stack.stages`` runs it. Two rounds are the default: a policy that practised in the first world model
-finds its mistakes, and only the episodes of that policy, recorded and learned from, make the second world model trustworthy.
+The list is data; ``robot_stack.stages`` runs it. At least two rounds are wanted: a policy that practised in the first world
+model finds its mistakes and comes to places that no episode showed; only its episodes, recorded and learned from, make the next
+world model trustworthy there. Practice goes on from the policy of the round before.
 """
 
 import argparse
@@ -28,7 +29,6 @@ def closed_loop(recipe: Recipe, run: Path, seed: int) -> list[Stage]:
     """All stages of a run, in order."""
     plan = _Plan(recipe, run, seed)
 
-    plan.round_index = 0
     taught = plan.record("demonstrations", "expert", recipe.demonstrations, purpose="demonstrations")
     demonstrations = plan.convert("demonstrations", [taught])
     sft = plan.learn("train-policy", data=[demonstrations])
@@ -36,23 +36,19 @@ def closed_loop(recipe: Recipe, run: Path, seed: int) -> list[Stage]:
     logs = [plan.record(behaviour, behaviour, episodes) for behaviour, episodes in recipe.exploration]
     logs += plan.rollouts("sft", sft_onnx, recipe.sft_rollouts)
     known = [demonstrations, plan.convert("collection", logs)]
-    world = plan.learn("adapt", data=known)
-    judge = plan.learn("train-judge", data=known, world_model=world)
-    scout = plan.learn("train-rl", name="train-rl-scout", data=known, policy=sft, world_model=world, judge=judge)
-    scout_onnx = plan.learn("export", name="export-scout", data=[demonstrations], policy=scout)
 
-    plan.round_index = 1
-    known.append(plan.convert("refresh", plan.rollouts("scout", scout_onnx, recipe.scout_rollouts)))
-    held_out = plan.convert("held-out", [plan.record("held-out", "noisy", recipe.held_out)])
-    world = plan.learn("adapt", data=known, world_model=world)
-    judge = plan.learn("train-judge", data=known, world_model=world)
-    improved = plan.learn("train-rl", data=known, policy=sft, world_model=world, judge=judge)
+    world, judge, policy, exported = plan.practise(known, sft, demonstrations)
+    for wanted in recipe.refresh:
+        plan.round_index += 1
+        known = [*known, plan.convert("refresh", plan.rollouts("rl", exported, wanted))]
+        world, judge, policy, exported = plan.practise(known, policy, demonstrations, world, reference=sft)
+
     cloned = plan.learn("filtered-bc", data=known, policy=sft)
-    for label, policy in (("sft", sft), ("filtered-bc", cloned), ("rl", improved)):
-        plan.learn("evaluate", name=f"evaluate-{label}", policy=policy)
-    improved_onnx = plan.learn("export", name="export-rl", data=[demonstrations], policy=improved)
-    for label, exported in (("sft", sft_onnx), ("rl", improved_onnx)):
-        plan.deploy(f"deploy-{label}", exported)
+    for label, candidate in (("sft", sft), ("filtered-bc", cloned), ("rl", policy)):
+        plan.learn("evaluate", name=f"evaluate-{label}", policy=candidate)
+    for label, onnx in (("sft", sft_onnx), ("rl", exported)):
+        plan.deploy(f"deploy-{label}", onnx)
+    held_out = plan.convert("held-out", [plan.record("held-out", "noisy", recipe.held_out)])
     plan.learn("evaluate-world-model", data=[held_out], world_model=world, judge=judge)
     return plan.stages
 
@@ -97,6 +93,20 @@ class _Plan:
         self._add(f"convert-{name}", ("convert", *map(str, logs), "--out", str(out)), out, logs)
         return out
 
+    def practise(
+        self,
+        known: Sequence[Path],
+        policy: Path,
+        demonstrations: Path,
+        world_model: Path | None = None,
+        reference: Path | None = None,
+    ) -> tuple[Path, Path, Path, Path]:
+        """Adapt the world model to all that is known, teach the judge, practise; world model, judge, policy and its export."""
+        world = self.learn("adapt", data=known, world_model=world_model)
+        judge = self.learn("train-judge", data=known, world_model=world)
+        better = self.learn("train-rl", data=known, policy=policy, world_model=world, judge=judge, reference=reference)
+        return world, judge, better, self.learn("export", name="export-rl", data=[demonstrations], policy=better)
+
     def deploy(self, name: str, policy: Path) -> Path:
         """Run an exported policy through the robot's processes on the first seeds of the evaluation; its results."""
         seeds = _seeds(self.first_seed("evaluation"), self.recipe.deploy_episodes)
@@ -110,11 +120,12 @@ class _Plan:
         policy: Path | None = None,
         world_model: Path | None = None,
         judge: Path | None = None,
+        reference: Path | None = None,
     ) -> Path:
         """One learning stage; its output folder."""
         name = name or command
         out = self._out(name)
-        checkpoints = {"policy": policy, "world_model": world_model, "judge": judge}
+        checkpoints = {"policy": policy, "world_model": world_model, "judge": judge, "reference": reference}
         given = [f"checkpoint.{key}={path}" for key, path in checkpoints.items() if path]
         seeds = [f"task.seeds.{purpose}={self.first_seed(purpose)}" for purpose in SEED_STRIDE]
         overrides = [

@@ -21,10 +21,10 @@ class Recipe:
         demonstrations: episodes of the expert, the only ones that the first policy sees.
         exploration: (behaviour, episodes): episodes that no policy made, for the first world model.
         sft_rollouts: (noise, episodes): episodes of the first policy.
-        scout_rollouts: (noise, episodes): episodes of the policy that practised in the first world model.
+        refresh: of each further round, (noise, episodes): episodes of the policy that practised in the round before.
         held_out: episodes on which the world model is measured and never trained.
         deploy_episodes: run through ROS and ONNX for the first and for the last policy each.
-        settings: overrides of learning stages: by command ("adapt"), by stage ("train-rl-scout"), or by either and the round
+        settings: overrides of learning stages: by command ("export"), by stage ("export-rl"), or by either and the round
             ("adapt@1").
         everywhere: overrides of every learning stage, applied last.
     """
@@ -34,7 +34,7 @@ class Recipe:
     demonstrations: int
     exploration: tuple[tuple[str, int], ...]
     sft_rollouts: tuple[tuple[float, int], ...]
-    scout_rollouts: tuple[tuple[float, int], ...]
+    refresh: tuple[tuple[tuple[float, int], ...], ...]
     held_out: int
     deploy_episodes: int
     settings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class Recipe:
                 demonstrations=_count(raw["demonstrations"]),
                 exploration=tuple((str(behaviour), _count(number)) for behaviour, number in raw["exploration"].items()),
                 sft_rollouts=_rollouts(raw["sft_rollouts"]),
-                scout_rollouts=_rollouts(raw["scout_rollouts"]),
+                refresh=tuple(_rollouts(entry) for entry in raw["refresh"]),
                 held_out=_count(raw["held_out"]),
                 deploy_episodes=_count(raw["deploy_episodes"]),
                 settings={str(stage): tuple(map(str, entries)) for stage, entries in (raw.get("settings") or {}).items()},

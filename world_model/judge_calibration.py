@@ -57,22 +57,22 @@ def area_under_curve(scores: FloatArray, outcomes: BoolArray) -> float:
 
 
 def calibrate_threshold(scores: FloatArray, outcomes: BoolArray) -> float:
-    """The threshold with the highest F0.5, halfway to the next lower score; of equals the highest.
+    """The threshold with the highest F-measure, halfway to the next lower score; of equals the one nearest to 0.5.
 
-    Precision counts more than recall: practice finds whatever is taken for a success by mistake and repeats it, while a success
-    that is missed costs a little signal. It lies within ``LOWEST`` .. ``HIGHEST``. Without a success and a failure among the
-    data it is 0.5.
+    A false success is found and repeated by practice; but a success that is missed is lost where it counts most, at the edge of
+    what the policy can do: so precision and recall weigh alike. It lies within ``LOWEST`` .. ``HIGHEST``. Without a success and
+    a failure among the data it is 0.5.
     """
     if not outcomes.any() or outcomes.all():
         return UNDECIDED
     ordered = np.unique(scores)
     candidates = np.concatenate([[ordered[0]], (ordered[:-1] + ordered[1:]) / 2.0]).clip(LOWEST, HIGHEST)
-    return float(max(candidates, key=lambda threshold: (_f_half(scores >= threshold, outcomes), threshold)))
+    return float(max(candidates, key=lambda threshold: (_f_measure(scores >= threshold, outcomes), -abs(threshold - 0.5))))
 
 
-def _f_half(judged: BoolArray, outcomes: BoolArray) -> float:
-    """F-measure with beta = 1/2: (1 + beta^2) hits / (beta^2 successes + judged)."""
-    return 1.25 * float((judged & outcomes).sum()) / float(0.25 * outcomes.sum() + judged.sum())
+def _f_measure(judged: BoolArray, outcomes: BoolArray) -> float:
+    """Harmonic mean of precision and recall."""
+    return 2.0 * float((judged & outcomes).sum()) / float(outcomes.sum() + judged.sum())
 
 
 def _ratio(part: int, whole: int) -> float:

@@ -1,5 +1,6 @@
 """The closed loop as a list, and its recipes."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -68,19 +69,29 @@ def test_runs_with_other_seeds_have_other_starts() -> None:
     assert not starts(1) & starts(9)
 
 
-def test_the_second_world_model_learns_from_the_policy_that_exploits_the_first() -> None:
-    by_place = {(stage.name, stage.round_index): stage for stage in stages()}
-    scout = by_place["train-rl-scout", 0]
-    recorded = [stage for stage in stages() if stage.name.startswith("record-scout")]
-    assert recorded
-    assert all(by_place["export-scout", 0].out in stage.inputs for stage in recorded)
-    assert scout.out in by_place["export-scout", 0].inputs
-    assert by_place["convert-refresh", 1].out in by_place["adapt", 1].inputs
-    assert by_place["convert-held-out", 1].out not in by_place["adapt", 1].inputs
+def test_each_round_learns_from_the_policy_of_the_round_before(tmp_path: Path) -> None:
+    text = (FOLDER / "demo.yaml").read_text()
+    path = tmp_path / "three.yaml"
+    path.write_text(re.sub(r"refresh: \[.*\]", "refresh: [{1.0: 5}, {0.0: 3, 1.0: 5}]", text))
+    listed = closed_loop(Recipe.load(FOLDER, str(path)), Path("runs/x"), 0)
+    by_place = {(stage.name, stage.round_index): stage for stage in listed}
+    first = by_place["train-policy", 0].out
+    for round_index in (1, 2):
+        before = {name: by_place[name, round_index - 1].out for name in ("train-rl", "export-rl", "adapt")}
+        recorded = [s for s in listed if s.name.startswith("record-rl") and s.round_index == round_index]
+        assert len(recorded) == round_index
+        assert all(before["export-rl"] in stage.inputs for stage in recorded)
+        assert {by_place["convert-refresh", round_index].out, before["adapt"]} <= set(by_place["adapt", round_index].inputs)
+        assert f"checkpoint.policy={before['train-rl']}" in by_place["train-rl", round_index].argv
+        assert f"checkpoint.reference={first}" in by_place["train-rl", round_index].argv
+    assert by_place["evaluate-rl", 2].inputs == (by_place["train-rl", 2].out,)
+    learned_from = {path for stage in listed if stage.name in ("adapt", "train-judge", "train-rl") for path in stage.inputs}
+    assert by_place["convert-held-out", 2].out not in learned_from
 
 
 def test_filtered_cloning_sees_the_same_episodes_as_rl() -> None:
     data = {stage.name: [a for a in stage.argv if a.startswith("data=")] for stage in stages() if stage.round_index == 1}
+    assert data["filtered-bc"]
     assert data["filtered-bc"] == data["train-rl"]
 
 
@@ -88,12 +99,12 @@ def test_overrides_reach_the_stages_from_general_to_special(tmp_path: Path) -> N
     text = (FOLDER / "demo.yaml").read_text().split("settings:")[0]
     path = tmp_path / "mine.yaml"
     path.write_text(
-        text + "settings: {train-rl: [seed=1], train-rl@1: [seed=2], train-rl-scout: [seed=3]}\neverywhere: [threads=2]\n"
+        text + "settings: {train-rl: [seed=1], train-rl@1: [seed=2], export-rl: [seed=3]}\neverywhere: [threads=2]\n"
     )
     recipe = Recipe.load(FOLDER, str(path))
     assert recipe.overrides("train-rl", "train-rl", 0) == ("seed=1", "threads=2")
     assert recipe.overrides("train-rl", "train-rl", 1) == ("seed=1", "seed=2", "threads=2")
-    assert recipe.overrides("train-rl", "train-rl-scout", 0) == ("seed=1", "seed=3", "threads=2")
+    assert recipe.overrides("export", "export-rl", 0) == ("seed=3", "threads=2")
 
 
 def test_an_unknown_recipe_lists_the_valid_ones() -> None:

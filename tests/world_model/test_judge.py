@@ -23,11 +23,11 @@ def split_columns(rows):
     return np.array([score / 20 for _, score in rows]), np.array([outcome for outcome, _ in rows])
 
 
-def f_half(scores, outcomes, threshold):
+def f_measure(scores, outcomes, threshold):
     figures = judge_figures(scores, outcomes, threshold)
     if np.isnan(figures.precision) or figures.precision + figures.recall == 0:
         return 0.0
-    return 1.25 * figures.precision * figures.recall / (0.25 * figures.precision + figures.recall)
+    return 2 * figures.precision * figures.recall / (figures.precision + figures.recall)
 
 
 @given(outcomes_and_scores)
@@ -37,15 +37,24 @@ def test_no_other_threshold_has_a_higher_f_measure(rows):
     if outcomes.all() or not outcomes.any():
         assert threshold == UNDECIDED
         return
-    best = f_half(scores, outcomes, threshold)
+    best = f_measure(scores, outcomes, threshold)
     assert LOWEST <= threshold <= HIGHEST
-    assert all(f_half(scores, outcomes, other) <= best + 1e-12 for other in np.linspace(LOWEST, HIGHEST, 81))
+    assert all(f_measure(scores, outcomes, other) <= best + 1e-12 for other in np.linspace(LOWEST, HIGHEST, 81))
 
 
-def test_a_false_success_costs_more_than_a_missed_one():
+def test_false_and_missed_successes_weigh_alike():
     scores, outcomes = np.array([0.1, 0.4, 0.6, 0.8, 0.9, 0.95]), np.array([False, True, False, True, True, True])
-    # At 0.25 the precision is 4/5 and the recall 1: F1 0.89, F0.5 0.83. At 0.7 it is 1 and 3/4: F1 0.86, F0.5 0.94.
-    assert calibrate_threshold(scores, outcomes) == pytest.approx(0.7)
+    # At 0.25 the precision is 4/5 and the recall 1: F1 0.89. At 0.7 it is 1 and 3/4: F1 0.86.
+    assert calibrate_threshold(scores, outcomes) == pytest.approx(0.25)
+
+
+def test_of_equal_thresholds_the_one_nearest_to_one_half_is_taken():
+    scores, outcomes = np.array([0.1, 0.2, 0.8, 0.85]), np.array([False, True, False, True])
+    # 0.15 (precision 2/3, recall 1) is best; without the third score, everything in 0.2 .. 0.85 would be as good.
+    assert calibrate_threshold(scores, outcomes) == pytest.approx(0.15)
+    separable = np.array([0.05, 0.35, 0.95])
+    assert calibrate_threshold(separable, np.array([False, False, True])) == pytest.approx(0.65)
+    assert calibrate_threshold(separable, np.array([False, True, True])) == pytest.approx(0.2)
 
 
 def test_separable_scores_get_a_threshold_in_the_gap():
