@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from learning.images import resize_square
-from learning.seeding import generator
+from policy.exploration_noise import NoiseCorrelation
 from policy.inputs import Float32Array, chunk_noise, clip_grippers, flow_times, prepare_images
 from policy.manifest import PolicyManifest
 from policy.sde_step import FlowGrpoStep, SdeStep
@@ -208,9 +208,8 @@ class OnnxPolicy:
     def _exploration(self, chunk: int) -> Exploration | None:
         if not self._step.noise:
             return None
-        shape = (self.manifest.flow_steps, 1, self.manifest.chunk_length, len(self._spec.actions))
-        draws = generator("policy exploration", self._seed, chunk).standard_normal(shape, dtype=np.float32)
-        return Exploration(self._step, draws)
+        shape = (self.manifest.flow_steps, self.manifest.chunk_length, len(self._spec.actions))
+        return Exploration(self._step, NoiseCorrelation().draw(("policy exploration", self._seed), chunk, shape)[:, None])
 
     def _picture(self, observation: Observation, name: str, width: int, height: int) -> Any:
         if name not in observation.images:

@@ -5,7 +5,7 @@ chunk, A = numbers in an action.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from learning.seeding import derive_seed, generator
+from policy.exploration_noise import NoiseCorrelation
 from policy.flow_policy import FlowPolicy
 from policy.sampling import encode_batch
 from rl.advantages import AdvantageSettings, has_signal
@@ -35,6 +36,7 @@ class RolloutSettings:
         redraws: how often starts whose group carries no signal are drawn again within an update.
         focus: share of the choice of starts that goes by what their last groups told, see ``rl.starts``; 0: all alike.
         reward_window: reward = best mean score of so many successive frames: one hallucinated frame is no success.
+        noise: how the noise of exploration hangs together; see ``NoiseCorrelation``.
     """
 
     starts: int = 10
@@ -43,6 +45,7 @@ class RolloutSettings:
     redraws: int = 1
     focus: float = 0.9
     reward_window: int = 2
+    noise: NoiseCorrelation = field(default_factory=NoiseCorrelation)
 
     def __post_init__(self) -> None:
         if self.group_size < 2:
@@ -240,10 +243,9 @@ def _roll_out_batch(
 ) -> Rollouts:
     keys = [(episodes.run, "rollout", update, start, member) for start, member in members]
     seen = environment.reset([start for start, _ in members], noise_seeds=[derive_seed(*key, "environment") for key in keys])
-    shape = (len(sampler.times), policy.chunk_length, policy.action_dim)
     images, states, log_probs, masks, scores = [], [], [], [], []
     for chunk in range(episodes.chunks(policy)):
-        noise = np.stack([generator(*key, chunk).standard_normal(shape, dtype=np.float32) for key in keys], axis=1)
+        noise = np.stack([_noise(key, chunk, policy, sampler, settings) for key in keys], axis=1)
         prefix = encode_batch(policy, seen.images, [episodes.instruction] * len(members))
         path = sampler.sample(partial(policy.velocity, prefix), torch.from_numpy(noise).to(policy.device))
         images.append(seen.images)
@@ -261,6 +263,15 @@ def _roll_out_batch(
         rewards=_rewards(scores, seen, settings),
         success=np.asarray(seen.success, dtype=bool),
     )
+
+
+def _noise(
+    key: tuple[int | str, ...], chunk: int, policy: FlowPolicy, sampler: SdeSampler, settings: RolloutSettings
+) -> npt.NDArray[np.float32]:
+    """[K + 1, H, A]: where the flow begins, then the noise of each of its steps."""
+    shape = (policy.chunk_length, policy.action_dim)
+    first = generator(*key, chunk).standard_normal((1, *shape), dtype=np.float32)
+    return np.concatenate([first, settings.noise.draw(key, chunk, (len(sampler.times) - 1, *shape))])
 
 
 def _rewards(scores: Sequence[FloatArray | None], last: EnvironmentStep, settings: RolloutSettings) -> FloatArray:

@@ -57,17 +57,21 @@ def area_under_curve(scores: FloatArray, outcomes: BoolArray) -> float:
 
 
 def calibrate_threshold(scores: FloatArray, outcomes: BoolArray) -> float:
-    """The threshold with the highest F-measure, halfway to the next lower score; of equals the one nearest to 0.5.
+    """The threshold nearest to 0.5 of those whose F-measure is the highest, or within one verdict of it.
 
-    A false success is found and repeated by practice; but a success that is missed is lost where it counts most, at the edge of
-    what the policy can do: so precision and recall weigh alike. It lies within ``LOWEST`` .. ``HIGHEST``. Without a success and
-    a failure among the data it is 0.5.
+    One episode more or less tells too little to move it far from the middle. A false success is found and repeated by practice;
+    but a success that is missed is lost where it counts most, at the edge of what the policy can do: so precision and recall
+    weigh alike. It lies halfway between two scores and within ``LOWEST`` .. ``HIGHEST``. Without a success and a failure among
+    the data it is 0.5.
     """
     if not outcomes.any() or outcomes.all():
         return UNDECIDED
     ordered = np.unique(scores)
     candidates = np.concatenate([[ordered[0]], (ordered[:-1] + ordered[1:]) / 2.0]).clip(LOWEST, HIGHEST)
-    return float(max(candidates, key=lambda threshold: (_f_measure(scores >= threshold, outcomes), -abs(threshold - 0.5))))
+    measures = np.array([_f_measure(scores >= threshold, outcomes) for threshold in candidates])
+    one_verdict = 1.0 / (2 * outcomes.sum() - 1)  # what one missed success among so many takes from a perfect measure
+    good = candidates[measures >= measures.max() - one_verdict * (1 + 1e-9)]
+    return float(good[np.abs(good - UNDECIDED).argmin()])
 
 
 def _f_measure(judged: BoolArray, outcomes: BoolArray) -> float:

@@ -27,11 +27,12 @@ from std_srvs.srv import Trigger
 from robot_stack.bringup import NodeProcess, Setup, environment, processes
 from robot_stack.core.errors import ProphRLError
 from robot_stack.ros import topics
-from robot_stack.ros.processes import Processes, log_tail, reserved_domain, settle
+from robot_stack.ros.connections import SERVICE, Connections, missing_connections
+from robot_stack.ros.processes import Processes, log_tail, reserved_domain
 
 START_TIMEOUT_S = 90.0  # for importing a simulator and loading a model on a busy machine
 ANSWER_TIMEOUT_S = 60.0  # of one service call, and between two ticks
-DISCOVERY_S = 0.5  # between seeing every service and trusting that every publisher has found every subscriber
+RETRY_S = 1.0  # before a node is asked again how it is connected
 LOOK_S = 0.25  # how often the processes are looked at while waiting
 
 
@@ -128,6 +129,18 @@ class Operator:
                 raise NoAnswerError(f"service {', '.join(missing)}", START_TIMEOUT_S, self._logs())
             self._executor.spin_once(timeout_sec=0.05)
 
+    def wait_for_connections(self) -> None:
+        """Wait until every topic of the robot's nodes, and of this one, has found its partners.
+
+        Raises:
+            NoAnswerError: some have not; a node that asks for another quality of service never will.
+        """
+        until = time.monotonic() + START_TIMEOUT_S
+        while missing := self._missing_connections():
+            if time.monotonic() > until:
+                raise NoAnswerError(f"a connection ({'; '.join(missing)})", START_TIMEOUT_S, self._logs())
+            self._executor.spin_once(timeout_sec=0.05)
+
     def follow_episode(self, horizon: int, stop_at_success: bool, on_tick: Callable[[], None]) -> list[bool]:
         """Wait for the end of the episode; returns the verdict at each tick and after the last."""
         verdicts = self.progress.verdicts
@@ -145,6 +158,18 @@ class Operator:
     def close(self) -> None:
         self._executor.shutdown(timeout_sec=1.0)
         self._node.destroy_node()
+
+    def _missing_connections(self) -> list[str]:
+        nodes = {self._node.get_name(): Connections.of(self._node)}
+        for name in self.children.pids:
+            # An answer, too, is lost while the service has not found its client: a short wait, and the next try asks again.
+            future = self._client(f"{name}/{SERVICE}", Trigger).call_async(Trigger.Request())
+            self._executor.spin_until_future_complete(future, timeout_sec=RETRY_S)
+            self.children.check()
+            if not future.done():
+                return [f"{name}/{SERVICE}: no answer"]
+            nodes[name] = Connections.from_message(future.result().message)
+        return missing_connections(nodes)
 
     def _on_success(self, message: Bool) -> None:
         self.progress.verdicts.append(bool(message.data))
@@ -253,7 +278,7 @@ def running_robot(setup: Setup, log_dir: Path) -> Iterator[EpisodeRunner]:
         operator = Operator(children)
         try:
             operator.wait_for_services(_services(nodes))
-            settle(DISCOVERY_S, children)
+            operator.wait_for_connections()
             operator.transition(source.name, Transition.TRANSITION_CONFIGURE, "be configured")
             yield EpisodeRunner(operator, setup, source)
         finally:
@@ -282,6 +307,7 @@ def _services(nodes: tuple[NodeProcess, ...]) -> dict[str, Any]:
     for node in nodes:
         services |= {f"{node.name}/{name}": Trigger for name in own.get(node.name, [])}
         services[f"{node.name}/set_parameters"] = SetParameters
+        services[f"{node.name}/{SERVICE}"] = Trigger
         if node.lifecycle:
             services[f"{node.name}/change_state"] = ChangeState
     return services

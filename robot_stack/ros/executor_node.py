@@ -36,6 +36,7 @@ from robot_stack.core.stream_buffer import RobotStreams, StreamBuffer
 from robot_stack.core.types import FloatArray
 from robot_stack.paths import robot_file
 from robot_stack.ros import convert, topics
+from robot_stack.ros.connections import tell_connections
 from robot_stack.ros.node import Complaints, declare_parameters, guarded_main
 from robot_stack.ros.stream_bridge import StreamBridge
 from robot_stack.ros.target_pose_arm import TargetPoseArm
@@ -101,6 +102,7 @@ class ExecutorNode(Node):
             "reset_e_stop": self._on_reset_e_stop,
         }.items():
             self.create_service(Trigger, f"~/{name}", callback)
+        tell_connections(self)
         steady = RosClock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0, self._on_second, clock=steady)
         if not self._lock_step:

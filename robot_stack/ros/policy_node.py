@@ -26,6 +26,7 @@ from robot_stack.core.stream_buffer import RobotStreams, StreamBuffer
 from robot_stack.core.types import ActionChunk, FloatArray, Observation
 from robot_stack.paths import robot_file
 from robot_stack.ros import convert, topics
+from robot_stack.ros.connections import tell_connections
 from robot_stack.ros.node import Complaints, declare_parameters, run_node
 from robot_stack.ros.policies import PolicyAddress
 from robot_stack.ros.stream_bridge import StreamBridge
@@ -60,7 +61,7 @@ class InferenceWorker(threading.Thread):
 
     Args:
         policy: whose ``infer`` is called.
-        answer: called with each chunk.
+        answer: called with the episode and each chunk of it, when the worker is free again.
         beat: called whenever the worker shows that it is alive.
         fail: called once, with the error that ended the worker.
         heartbeat_s: longest time between two beats while idle [s].
@@ -69,7 +70,7 @@ class InferenceWorker(threading.Thread):
     def __init__(
         self,
         policy: Policy,
-        answer: Callable[[ActionChunk], None],
+        answer: Callable[[int, ActionChunk], None],
         beat: Callable[[], None],
         fail: Callable[[BaseException], None],
         heartbeat_s: float,
@@ -77,16 +78,16 @@ class InferenceWorker(threading.Thread):
         super().__init__(name="inference", daemon=True)
         self._policy, self._answer, self._beat, self._fail = policy, answer, beat, fail
         self._heartbeat_s = heartbeat_s
-        self._jobs: queue.SimpleQueue[Observation | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[int, Observation] | None] = queue.SimpleQueue()
         self._busy = threading.Event()
 
     @property
     def busy(self) -> bool:
         return self._busy.is_set()
 
-    def ask(self, observation: Observation) -> None:
+    def ask(self, episode: int, observation: Observation) -> None:
         self._busy.set()
-        self._jobs.put(observation)
+        self._jobs.put((episode, observation))
 
     def stop(self) -> None:
         self._jobs.put(None)
@@ -102,14 +103,15 @@ class InferenceWorker(threading.Thread):
     def _serve(self) -> bool:
         """Wait for one job at most; False when it is time to end."""
         try:
-            observation = self._jobs.get(timeout=self._heartbeat_s)
+            job = self._jobs.get(timeout=self._heartbeat_s)
         except queue.Empty:
             return True
-        if observation is None:
+        if job is None:
             return False
+        episode, observation = job
         chunk = self._policy.infer(observation, np.empty((0, len(observation.commanded))))
         self._busy.clear()
-        self._answer(chunk)
+        self._answer(episode, chunk)
         return True
 
 
@@ -128,6 +130,7 @@ class PolicyNode(LifecycleNode):
         self._asked_ns: int | None = None
         self._instruction = ""
         self._active = False
+        self._episode = 0
         self._complaints = Complaints(self.get_logger())
         self._chunk_out = self.create_publisher(JointTrajectory, topics.ACTION_CHUNK, topics.COMMANDS)
         self._heartbeat_out = self.create_publisher(Header, topics.HEARTBEAT, topics.COMMANDS)
@@ -139,6 +142,8 @@ class PolicyNode(LifecycleNode):
         )
         self.create_subscription(String, topics.TASK, self._on_task, topics.LATCHED)
         self.create_subscription(JointTrajectory, topics.COMMITTED_ACTIONS, self._on_committed, topics.COMMANDS)
+        tell_connections(self)
+        self._worker_free = self.create_guard_condition(self._try_infer)
 
     # Life
 
@@ -158,6 +163,7 @@ class PolicyNode(LifecycleNode):
         self._policy.reset(int(self.get_parameter("seed").value))
         self._asked_ns = None
         self._in_force.clear()
+        self._episode += 1
         self._active = True
         return super().on_activate(state)
 
@@ -211,7 +217,7 @@ class PolicyNode(LifecycleNode):
         observation = self._observation(asked_ns)
         if observation is not None:
             self._asked_ns = None
-            worker.ask(observation)
+            worker.ask(self._episode, observation)
 
     def _observation(self, asked_ns: int) -> Observation | None:
         blank = np.zeros(len(self._spec.actions))
@@ -222,9 +228,10 @@ class PolicyNode(LifecycleNode):
         commanded = blank if in_force is None else in_force.value
         return Observation(observation.stamp_ns, observation.images, observation.state, commanded, self._instruction)
 
-    def _answer(self, chunk: ActionChunk) -> None:
-        if self._active:
+    def _answer(self, episode: int, chunk: ActionChunk) -> None:
+        if self._active and episode == self._episode:
             self._chunk_out.publish(convert.chunk_message(chunk, self._spec))
+        self._worker_free.trigger()  # a request may have come while it was busy
 
     def _beat(self) -> None:
         if self._active:

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
@@ -210,11 +209,3 @@ def _reap(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def settle(seconds: float, processes: Processes) -> None:
-    """Wait while watching for processes that end."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        processes.check()
-        time.sleep(min(0.1, seconds))

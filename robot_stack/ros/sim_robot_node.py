@@ -25,6 +25,7 @@ from robot_stack.core.types import FloatArray
 from robot_stack.drivers.sim_metaworld import MetaWorldArm
 from robot_stack.paths import robot_file
 from robot_stack.ros import convert, topics
+from robot_stack.ros.connections import tell_connections
 from robot_stack.ros.node import Complaints, declare_parameters, run_node
 
 FIRST_STAMP_NS = 1_000_000_000  # zero means "no time yet" in ROS
@@ -86,6 +87,7 @@ class SimRobotNode(Node):
         self.create_subscription(PoseStamped, topics.TARGET_POSE, self._on_pose, topics.COMMANDS)
         self.create_subscription(JointTrajectory, topics.GRIPPER, self._on_gripper, topics.COMMANDS)
         self.create_service(Trigger, "~/reset", self._on_reset)
+        tell_connections(self)
         self._task_out.publish(String(data=self._arm.instruction))
         if not self._lock_step:
             self.create_timer(self._spec.period_ns / convert.SECOND_NS, self._on_timer)

@@ -23,6 +23,7 @@ from robot_stack.core.types import FloatArray
 from robot_stack.drivers.keyboard import HELP, Keyboard, KeyboardSettings
 from robot_stack.paths import robot_file
 from robot_stack.ros import convert, topics
+from robot_stack.ros.connections import tell_connections
 from robot_stack.ros.node import Complaints, declare_parameters, run_node
 
 DEVICES = ("behaviour", "keyboard")
@@ -79,6 +80,7 @@ class TeleopNode(LifecycleNode):
         self.create_subscription(JointTrajectory, topics.COMMITTED_ACTIONS, self._on_committed, topics.COMMANDS)
         if self._keyboard is None:
             self.create_subscription(Float64MultiArray, topics.PRIVILEGED_STATE, self._on_simulator, topics.COMMANDS)
+        tell_connections(self)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the script, which takes its time, before anything waits for it."""
