@@ -79,13 +79,7 @@ class RunFiles:
             BadFileError: it has run, but left no list of outcomes.
         """
         manifest = self.last(stage)
-        if manifest is None:
-            return None
-        for name in OUTCOME_FILES:
-            path = self.folder(manifest) / name
-            if path.is_file():
-                return _outcome(stage, path)
-        raise BadFileError(self.folder(manifest), f"holds none of {', '.join(OUTCOME_FILES)}")
+        return None if manifest is None else read_outcome(stage, self.folder(manifest))
 
     def curves(self, manifest: Manifest) -> dict[str, list[tuple[float, float]]]:
         """Name -> (step, value) of every ``metrics.csv`` of the stage; those in a sub-folder are named "<folder>/<name>"."""
@@ -116,6 +110,18 @@ class RunFiles:
                 name = f"{manifest.stage} (round {manifest.round_index})"
                 used[name] = used.get(name, 0) + count
         return used
+
+
+def read_outcome(stage: str, folder: Path) -> Outcome:
+    """What an evaluation or a deployment left in ``folder``.
+
+    Raises:
+        BadFileError: there is no list of outcomes.
+    """
+    for name in OUTCOME_FILES:
+        if (folder / name).is_file():
+            return _outcome(stage, folder / name)
+    raise BadFileError(folder, f"holds none of {', '.join(OUTCOME_FILES)}")
 
 
 def _outcome(stage: str, path: Path) -> Outcome:

@@ -136,13 +136,13 @@ def test_reference_that_is_better_than_everything_else_is_returned(policy, episo
     assert all(torch.equal(tensor, expected[name]) for name, tensor in result.policy.state_dict().items())
 
 
-def test_scout_keeps_the_policy_that_was_led_astray(policy, episodes, tmp_path):
+def test_last_policy_is_kept_where_it_is_asked_for_even_led_astray(policy, episodes, tmp_path):
     def worse_each_time(_, rates=iter([0.5, 0.0, 0.0, 0.0])):  # noqa: B008 - one list for all calls is what is wanted
         return Evaluation((1, 2), (next(rates) > 0, False), (1, 1), 0.0)
 
     start = {name: tensor.clone() for name, tensor in policy.state_dict().items()}
-    scout = replace(SHORT, keep="last", stop=StopSettings(max_gap_growth=2.0))
-    result = train(policy, PointReach(scored=True), POOL, episodes, worse_each_time, scout, tmp_path, progress=False)
+    last = replace(SHORT, keep="last", stop=StopSettings(max_gap_growth=2.0))
+    result = train(policy, PointReach(scored=True), POOL, episodes, worse_each_time, last, tmp_path, progress=False)
     assert result.state.update == 3 and result.state.best_update == 0
     assert any(not torch.equal(tensor, start[name]) for name, tensor in result.policy.state_dict().items())
     with pytest.raises(UnknownNameError, match="best, last"):
