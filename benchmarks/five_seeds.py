@@ -80,6 +80,7 @@ def page(runs: Sequence[RunFiles]) -> Iterable[str]:
 def success_table(runs: Sequence[RunFiles]) -> Iterable[str]:
     """Success of each policy, the paired difference, the gap between ROS and direct, and the verdict on the targets."""
     yield "Success in the true simulator in %, with Wilson 95 % intervals; one set of unseen starts a row; paired difference."
+    yield "Filtered BC imitates the successes among the same true episodes; from round 1 on, the policy that practised made them."
     yield ""
     yield "| run | " + " | ".join(POLICIES.values()) + " | RL - SFT | ROS + ONNX: SFT | ROS + ONNX: RL | true episodes |"
     yield "|---" * (len(POLICIES) + 5) + "|"
