@@ -21,12 +21,13 @@ from robot_stack.stages import code_version
 
 POLICIES = {"sft": "SFT", "filtered-bc": "filtered BC", "rl": "RL in Prophet"}
 WANTED_POINTS, WANTED_RUNS = 15.0, 4  # mean gain, and runs whose interval lies above 0
+RUNS = 5
 NEAR_POINTS = 5.0  # between the direct evaluation and the one through ROS and ONNX
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.five_seeds", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=5, help="runs, with the seeds 0, 1, ... (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=RUNS, help="runs, with the seeds 0, 1, ... (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time (default: %(default)s)")
     parser.add_argument("--recipe", default="demo", help="as for `prophrl loop` (default: %(default)s)")
     parser.add_argument("--runs", default="runs", help="folder of the runs (default: %(default)s)")
@@ -80,7 +81,7 @@ def page(runs: Sequence[RunFiles]) -> Iterable[str]:
 def success_table(runs: Sequence[RunFiles]) -> Iterable[str]:
     """Success of each policy, the paired difference, the gap between ROS and direct, and the verdict on the targets."""
     yield "Success in the true simulator in %, with Wilson 95 % intervals; one set of unseen starts a row; paired difference."
-    yield "Filtered BC imitates the successes among the same true episodes; from round 1 on, the policy that practised made them."
+    yield "Filtered BC imitates the successes among the same true episodes; those of round 1 are by the policy that practised."
     yield ""
     yield "| run | " + " | ".join(POLICIES.values()) + " | RL - SFT | ROS + ONNX: SFT | ROS + ONNX: RL | true episodes |"
     yield "|---" * (len(POLICIES) + 5) + "|"
@@ -113,10 +114,10 @@ def verdict(gains: Sequence[Interval], rivals: Sequence[Interval], gaps: Sequenc
     if gains:
         mean = 100 * sum(gain.estimate for gain in gains) / len(gains)
         above = sum(gain.lower > 0 for gain in gains)
-        met = mean >= WANTED_POINTS and above >= WANTED_RUNS
+        met = _word(mean >= WANTED_POINTS and above >= WANTED_RUNS) if len(gains) >= RUNS else f"Open, {RUNS} runs are needed"
         yield f"- Gain of RL over SFT: mean {mean:+.1f} points{_spread(gains)}."
         yield f"  The paired interval lies above 0 in {above} of {len(gains)} runs."
-        yield f"  Wanted: at least {WANTED_POINTS:.0f} points, and {WANTED_RUNS} runs of 5. **{_word(met)}.**"
+        yield f"  Wanted: at least {WANTED_POINTS:.0f} points, and {WANTED_RUNS} runs of {RUNS}. **{met}.**"
     if rivals:
         mean = 100 * sum(rival.estimate for rival in rivals) / len(rivals)
         yield f"- Filtered behaviour cloning over SFT, on the same episodes: mean {mean:+.1f} points{_spread(rivals)}."
@@ -151,6 +152,16 @@ def times(runs: Sequence[RunFiles]) -> Iterable[str]:
     totals = [clock(sum(m.seconds for m in run.manifests)) for run in runs]
     peak = max(m.peak_memory for run in runs for m in run.manifests)
     yield f"| | **all** | {' | '.join(totals)} | {peak / 2**20:.0f} MiB |"
+    yield f"| | threads | {' | '.join(_threads(run) for run in runs)} | |"
+    yield ""
+    yield "A run with one thread shared the cores with another one."
+
+
+def _threads(run: RunFiles) -> str:
+    """Threads of its learning stages."""
+    configurations = [manifest.configuration or {} for manifest in run.manifests]
+    found = {str(configuration["threads"]) for configuration in configurations if "threads" in configuration}
+    return " or ".join(sorted(found))
 
 
 def world_model(runs: Sequence[RunFiles]) -> Iterable[str]:

@@ -36,6 +36,11 @@ def test_missed_targets_are_called_so(tmp_path: Path) -> None:
     assert "widest -8.0 points" in page
 
 
+def test_targets_of_five_runs_stay_open_with_fewer(tmp_path: Path) -> None:
+    page = "\n".join(five_seeds.page([make_run(tmp_path / f"demo-seed-{n}", 180 + n, 50) for n in range(2)]))
+    assert "4 runs of 5. **Open, 5 runs are needed.**" in page
+
+
 def test_a_run_that_is_not_there_yet_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_run(tmp_path / "runs" / "demo-seed-0", 180, 50)
     out = tmp_path / "page.md"
