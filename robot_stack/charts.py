@@ -43,6 +43,11 @@ class Bar:
     colour: int = 0
 
 
+def rounded(value: float, top: float = 100.0) -> str:
+    """To a whole number; what is not quite nothing or ``top`` does not look so: 99.5, not 100."""
+    return f"{value:.1f}" if round(value) in (0, top) and value not in (0.0, top) else f"{value:.0f}"
+
+
 def interval_chart(bars: Sequence[Bar], top: float = 100.0, unit: str = "%") -> str:
     """Horizontal bars from 0 to ``top`` with their intervals as whiskers."""
     left, row, head = 130, 36, 6
@@ -57,10 +62,10 @@ def interval_chart(bars: Sequence[Bar], top: float = 100.0, unit: str = "%") -> 
             f'<text class="label" x="{left - 10}" y="{middle + 4}" text-anchor="end">{escape(bar.label)}</text>'
             f'<rect class="fill {tone}" x="{left}" y="{y}" width="{max(end - left, 1):.1f}" height="22" rx="3"/>'
             f'<path class="whisker" d="M{low:.1f} {middle}H{high:.1f}M{low:.1f} {middle - 5}v10M{high:.1f} {middle - 5}v10"/>'
-            f'<text class="value" x="{left + top * scale + 8}" y="{middle + 4}">{bar.estimate:.0f}{unit}'
+            f'<text class="value" x="{left + top * scale + 8}" y="{middle + 4}">{rounded(bar.estimate, top)}{unit}'
             f'<tspan class="note" dx="6">{escape(bar.note or f"{bar.lower:.0f}-{bar.upper:.0f}")}</tspan></text>'
         )
-    return _svg(height, parts, ", ".join(f"{bar.label} {bar.estimate:.0f}{unit}" for bar in bars))
+    return _svg(height, parts, ", ".join(f"{bar.label} {rounded(bar.estimate, top)}{unit}" for bar in bars))
 
 
 def line_chart(curves: Sequence[Curve], x_label: str, y_label: str, y_range: tuple[float, float] | None = None) -> str:

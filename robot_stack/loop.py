@@ -35,7 +35,7 @@ def closed_loop(recipe: Recipe, run: Path, seed: int) -> list[Stage]:
     sft_onnx = plan.learn("export", name="export-sft", data=[demonstrations], policy=sft)
     logs = [plan.record(behaviour, behaviour, episodes) for behaviour, episodes in recipe.exploration]
     logs += plan.rollouts("sft", sft_onnx, recipe.sft_rollouts)
-    known = [demonstrations, plan.convert("collection", logs)]
+    known = first = [demonstrations, plan.convert("collection", logs)]
 
     world, judge, policy, exported = plan.practise(known, sft, demonstrations)
     for wanted in recipe.refresh:
@@ -43,8 +43,9 @@ def closed_loop(recipe: Recipe, run: Path, seed: int) -> list[Stage]:
         known = [*known, plan.convert("refresh", plan.rollouts("rl", exported, wanted))]
         world, judge, policy, exported = plan.practise(known, policy, demonstrations, world, reference=sft)
 
-    cloned = plan.learn("filtered-bc", data=known, policy=sft)
-    for label, candidate in (("sft", sft), ("filtered-bc", cloned), ("rl", policy)):
+    rivals = {"filtered-bc": known} | ({"filtered-bc-first": first} if recipe.refresh else {})
+    cloned = {name: plan.learn("filtered-bc", name=name, data=data, policy=sft) for name, data in rivals.items()}
+    for label, candidate in {"sft": sft, **cloned, "rl": policy}.items():
         plan.learn("evaluate", name=f"evaluate-{label}", policy=candidate)
     for label, onnx in (("sft", sft_onnx), ("rl", exported)):
         plan.deploy(f"deploy-{label}", onnx)

@@ -12,14 +12,19 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from robot_stack.charts import Bar, Curve, interval_chart, line_chart
+from robot_stack.charts import Bar, Curve, interval_chart, line_chart, rounded
 from robot_stack.core.statistics import Interval
 from robot_stack.report_data import Outcome, RunFiles
 from robot_stack.run_dir import run_dir
 
 LOG = logging.getLogger(__name__)
-LABELS = {"sft": "imitation (SFT)", "filtered-bc": "filtered cloning", "rl": "after RL in Prophet"}
-COLOUR = {"sft": 0, "filtered-bc": 1, "rl": 2}
+LABELS = {
+    "sft": "imitation (SFT)",
+    "filtered-bc-first": "cloning, round 0",
+    "filtered-bc": "filtered cloning",
+    "rl": "after RL in Prophet",
+}
+COLOUR = {"sft": 0, "filtered-bc-first": 1, "filtered-bc": 1, "rl": 2}
 VERSIONED = ("torch", "lerobot", "diffusers", "onnxruntime", "mujoco", "metaworld", "ros-jazzy-rclpy", "numpy")
 MEDIA_LIMIT = 16 << 20  # bytes of pictures on the page
 # Curves that are drawn: stage -> (chart title, x label, names in metrics.csv with their legends)
@@ -139,12 +144,10 @@ def _success(direct: Mapping[str, Outcome], robot: Mapping[str, Outcome]) -> str
         _card(title, interval_chart([_bar(key, outcome) for key, outcome in rows.items()])) for title, rows in charts if rows
     ]
     rows = []
-    for key in ("filtered-bc", "rl"):
-        if key in direct and "sft" in direct:
+    for key, label in LABELS.items():
+        if key in direct and "sft" in direct and key != "sft":
             result = direct[key].minus(direct["sft"])
-            rows.append(
-                [f"{LABELS[key]} minus SFT", _points(result.difference), result.gained, result.lost, f"{result.p_value:.2g}"]
-            )
+            rows.append([f"{label} minus SFT", _points(result.difference), result.gained, result.lost, f"{result.p_value:.2g}"])
     if "rl" in direct and "filtered-bc" in direct:
         result = direct["rl"].minus(direct["filtered-bc"])
         rows.append(
@@ -154,7 +157,8 @@ def _success(direct: Mapping[str, Outcome], robot: Mapping[str, Outcome]) -> str
     return _section(
         "Success",
         "Whiskers are 95 % intervals (Wilson). Filtered cloning is the honest rival of RL: it imitates the successful episodes "
-        "among the same recordings.",
+        "among the same recordings. In later rounds the policy that practised made them; with those of round 0 alone, cloning "
+        "has nothing from RL.",
         f'<div class="pair">{"".join(cards)}</div><br>{differences}',
     )
 
@@ -351,7 +355,7 @@ def _version(package: str) -> str:
 
 
 def _percent(rate: float) -> str:
-    return f"{100 * rate:.0f} %"
+    return f"{rounded(100 * rate)} %"
 
 
 def _points(interval: Interval) -> str:

@@ -101,15 +101,35 @@ class RunFiles:
         files = sorted(found, key=lambda path: (order.index(path.suffix), path))
         return [(path, MEDIA[path.suffix]) for path in files]
 
-    def true_episodes(self) -> dict[str, int]:
-        """What each stage used of the true robot or simulator, by stage; reported evaluations are not learning and left out."""
+    def true_episodes(self, policy: str = "") -> dict[str, int]:
+        """What each stage used of the true robot or simulator, by stage; reported evaluations are not learning and left out.
+
+        Args:
+            policy: only what this one needed ("sft", "filtered-bc", "filtered-bc-first", "rl"); by default everything.
+        """
         used: dict[str, int] = {}
+        last_round = max(manifest.round_index for manifest in self.manifests)
         for manifest in self.manifests:
+            if policy and not _spent_on(policy, manifest.stage, manifest.round_index, last_round):
+                continue
             count = _recorded(manifest) + _counted(manifest.figures.get("true_episodes"))
             if count:
                 name = f"{manifest.stage} (round {manifest.round_index})"
                 used[name] = used.get(name, 0) + count
         return used
+
+
+def _spent_on(policy: str, stage: str, round_index: int, last_round: int) -> bool:
+    if stage == "record-held-out":  # measures the world model only
+        return False
+    if policy == "sft":
+        return stage in ("record-demonstrations", "train-policy")
+    if stage.startswith("filtered-bc"):
+        return stage == policy
+    if policy == "filtered-bc-first":
+        return round_index == 0 and stage != "train-rl"
+    # What the last practice chose its policy by taught nobody else; what the ones before chose theirs by went into recordings.
+    return policy == "rl" or stage != "train-rl" or round_index < last_round
 
 
 def read_outcome(stage: str, folder: Path) -> Outcome:

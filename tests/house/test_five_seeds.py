@@ -26,7 +26,7 @@ def test_reached_targets_are_called_so(tmp_path: Path) -> None:
     assert "above 0 in 5 of 5 runs" in page
     assert page.count("**Reached.**") == 2
     assert "Filtered behaviour cloning over SFT, on the same episodes: mean +1.0 points" in page
-    assert "| demo-seed-3 | 70.0" in page and "| 20 |" in page, "20 true episodes were recorded"
+    assert "| demo-seed-3 | 70.0" in page and "| demo-seed-3 | 0 | 20 | 20 | 20 |" in page, "20 true episodes were recorded"
     assert "| horizons 8 psnr | 26.18 | 26.18 | 26.18 | 26.18 | 26.18 |" in page
 
 

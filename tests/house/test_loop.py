@@ -93,6 +93,7 @@ def test_filtered_cloning_sees_the_same_episodes_as_rl() -> None:
     data = {stage.name: [a for a in stage.argv if a.startswith("data=")] for stage in stages() if stage.round_index == 1}
     assert data["filtered-bc"]
     assert data["filtered-bc"] == data["train-rl"]
+    assert "convert-refresh" in data["filtered-bc"][0] and "convert-refresh" not in data["filtered-bc-first"][0]
 
 
 def test_overrides_reach_the_stages_from_general_to_special(tmp_path: Path) -> None:

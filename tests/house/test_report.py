@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from robot_stack.charts import Bar, Curve, interval_chart, line_chart, nice_ticks
+from robot_stack.charts import Bar, Curve, interval_chart, line_chart, nice_ticks, rounded
 from robot_stack.core.errors import BadFileError, ProphRLError
 from robot_stack.report import write_report
 from robot_stack.report_data import RunFiles
@@ -69,6 +69,35 @@ def test_the_page_says_what_happened(run: Path) -> None:
     assert ">170<" in page  # 20 recorded, 150 for selection
     assert "26.1" in page
     assert "data:image/webp;base64," in page
+
+
+def test_each_policy_answers_for_the_true_episodes_it_needed(tmp_path: Path) -> None:
+    add(tmp_path, "record-demonstrations", "record", 0, ("--seeds", "0:3"))
+    add(tmp_path, "train-policy", round_index=0, true_episodes={"selection": 100})
+    add(tmp_path, "record-noisy", "record", 0, ("--seeds", "1000:1020"))
+    add(tmp_path, "train-rl", round_index=0, true_episodes={"selection": 7})
+    add(tmp_path, "record-rl-0", "record", 1, ("--seeds", "1020:1050"))
+    add(tmp_path, "train-rl", round_index=1, true_episodes={"selection": 200})
+    add(tmp_path, "filtered-bc", round_index=1, true_episodes={"selection": 60})
+    add(tmp_path, "filtered-bc-first", round_index=1, true_episodes={"selection": 50})
+    add(tmp_path, "record-held-out", "record", 1, ("--seeds", "1050:1058"))
+    files = RunFiles(tmp_path)
+    needed = {policy: sum(files.true_episodes(policy).values()) for policy in ("sft", "filtered-bc-first", "filtered-bc", "rl")}
+    shared = 3 + 100 + 20
+    assert needed == {"sft": 103, "filtered-bc-first": shared + 50, "filtered-bc": shared + 7 + 30 + 60, "rl": shared + 7 + 230}
+    assert sum(files.true_episodes().values()) == 3 + 100 + 20 + 7 + 30 + 200 + 60 + 50 + 8
+
+
+def test_what_is_not_quite_all_does_not_look_so() -> None:
+    assert [rounded(value) for value in (0.0, 0.4, 0.6, 71.5, 99.4, 99.5, 100.0)] == [
+        "0",
+        "0.4",
+        "1",
+        "72",
+        "99",
+        "99.5",
+        "100",
+    ]
 
 
 def test_the_page_needs_nothing_else(run: Path) -> None:
