@@ -62,6 +62,10 @@ class Spy:
         until(lambda: publisher.get_subscription_count() > 0, f"somebody listening to {topic}")
         return publisher
 
+    def publishers(self, messages: dict[str, Any]) -> dict[str, Any]:
+        """One for each topic of ``messages`` (topic -> type)."""
+        return {topic: self.publisher(topic, message) for topic, message in messages.items()}
+
     def call(self, service: str, kind: Any) -> Any:
         client = self.node.create_client(kind, service)
         until(client.service_is_ready, f"service {service}")

@@ -23,10 +23,10 @@ from robot_stack.bringup import NodeProcess, Setup, processes
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.core.types import ActionChunk, Observation
 from robot_stack.paths import robot_file
-from robot_stack.ros import convert, episode_runner, topics
+from robot_stack.ros import convert, operator_node, topics
 from robot_stack.ros.connections import SERVICE, Connections, missing_connections
 from robot_stack.ros.convert import SECOND_NS
-from robot_stack.ros.episode_runner import NoAnswerError, Operator
+from robot_stack.ros.operator_node import NoAnswerError, Operator
 from robot_stack.ros.policies import PolicyAddress
 from robot_stack.ros.policy_node import PolicyNode
 from robot_stack.ros.processes import Processes
@@ -86,7 +86,7 @@ def test_qualities_of_service_that_never_meet_are_told_before_the_arm_moves(
         operator = Operator(children)
         try:
             operator.wait_for_services({f"{name}/{SERVICE}": Trigger for name in children.pids})
-            monkeypatch.setattr(episode_runner, "START_TIMEOUT_S", 3.0)
+            monkeypatch.setattr(operator_node, "START_TIMEOUT_S", 3.0)
             with pytest.raises(NoAnswerError, match=r"/joint_states: executor hears 0 of 1 \(sim_robot\)"):
                 operator.wait_for_connections()
         finally:
@@ -123,15 +123,14 @@ def test_a_request_that_finds_the_policy_busy_with_the_last_episode_is_answered(
     spinner.start()
     try:
         spy.listen(topics.ACTION_CHUNK, JointTrajectory)
-        outs = {
-            topic: spy.publisher(topic, kind)
-            for topic, kind in {
+        outs = spy.publishers(
+            {
                 topics.image_raw("front"): Image,
                 topics.JOINT_STATES: JointState,
                 topics.EE_POSE: PoseStamped,
                 topics.COMMITTED_ACTIONS: JointTrajectory,
-            }.items()
-        }
+            }
+        )
         until(lambda: not missing_connections({n.get_name(): Connections.of(n) for n in (node, spy.node)}), "connections")
         node.trigger_configure()
 

@@ -108,17 +108,16 @@ class Robot:
         self.spy = spy
         spy.listen(topics.COMMITTED_ACTIONS, JointTrajectory)
         spy.listen(topics.SENT_ACTION, JointTrajectory)
-        self._outs = {
-            topic: spy.publisher(topic, kind)
-            for topic, kind in {
+        self._outs = spy.publishers(
+            {
                 topics.image_raw("front"): Image,
                 topics.JOINT_STATES: JointState,
                 topics.EE_POSE: PoseStamped,
                 topics.TARGET_IN_FORCE: JointTrajectory,
                 topics.ACTION_CHUNK: JointTrajectory,
                 topics.HEARTBEAT: Header,
-            }.items()
-        }
+            }
+        )
         self.home = np.array([0.0, 0.6, 0.2, 1.0])
         self.alive = True
         self.watching = True
