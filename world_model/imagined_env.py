@@ -92,6 +92,8 @@ class ImaginedEnv:
         )
         self._commanded = np.stack([start.commanded[-1] for start in chosen])
         self._guards = [Guard(self._spec) for _ in chosen]
+        for guard, reference in zip(self._guards, self._commanded, strict=True):
+            guard.start(reference)
         window = self._judge.settings.window
         self._scores = np.zeros((len(chosen), 0))
         first, self._tail = latents[:, -1:], latents[:, -window:-1]
@@ -135,10 +137,8 @@ class ImaginedEnv:
         wanted = compose(self._commanded, deltas, self._spec.action_kinds)
         targets = np.empty_like(wanted)
         for n, guard in enumerate(self._guards):
-            previous = self._commanded[n]
             for h in range(wanted.shape[1]):
-                previous = guard.check(previous, wanted[n, h]).target
-                targets[n, h] = previous
+                targets[n, h] = guard.check(wanted[n, h]).target
         return targets
 
     def _outcome(self, frames: Tensor, alive: npt.NDArray[np.bool_]) -> EnvironmentStep:

@@ -28,6 +28,7 @@ class ChunkBuffer:
         self._consumed_ns: deque[int] = deque(maxlen=HISTORY)
         self.stamp_ns: int | None = None  # observation behind the waiting targets
         self.received_ns: int | None = None  # steady clock at the chunk's receipt
+        self.revision = 0  # changes whenever what waits is replaced or dropped, not when some of it is taken
 
     def __len__(self) -> int:
         return len(self._targets)
@@ -64,8 +65,10 @@ class ChunkBuffer:
     def clear(self) -> None:
         """Drop what waits; what was consumed stays known."""
         self._targets.clear()
+        self.revision += 1
 
     def _take(self, chunk: ActionChunk, targets: FloatArray, received_ns: int) -> int:
         self._targets = deque(np.array(target, dtype=np.float64) for target in targets)
         self.stamp_ns, self.received_ns = chunk.stamp_ns, received_ns
+        self.revision += 1
         return len(self._targets)

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from robot_stack.core.chunk_buffer import ChunkBuffer
+from robot_stack.core.path import ChunkPath
 from robot_stack.core.ports import Robot
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.core.safety import Guard, GuardReason, StreamAge, check_ages
-from robot_stack.core.types import FloatArray
+from robot_stack.core.types import Command, FloatArray
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Tick:
 
 
 class ControlLoop:
-    """Executes chunks on an arm.
+    """Executes chunks on an arm. ``start`` comes first.
 
     Args:
         spec: the robot file.
@@ -51,48 +52,66 @@ class ControlLoop:
         self._robot = robot
         self._ages = ages
         self._lock_step = lock_step
-        self.guard = Guard(spec)
+        period_s = 1.0 / spec.command_rate_hz
+        self._path = ChunkPath(spec, period_s) if spec.commands_per_action > 1 else None
+        self.guard = Guard(spec, period_s)
         self.buffer = ChunkBuffer(len(spec.actions))
-        self.in_force: FloatArray | None = None
+        self.started = False
 
     def start(self, reference: FloatArray) -> None:
-        """Begin from ``reference`` [A], the target in force or the measured pose, with nothing waiting."""
-        self.in_force = np.array(reference, dtype=np.float64)
+        """Begin at rest at ``reference`` [A], the target in force or the measured pose, with nothing waiting."""
+        self.guard.start(reference)
         self.buffer = ChunkBuffer(len(self._spec.actions))
-        self.guard.reset()
+        self._drop()
+        self.started = True
+
+    def stop(self) -> None:
+        """Forget where the arm is: ``start`` is told anew."""
+        self._drop()
+        self.started = False
+
+    @property
+    def executes(self) -> bool:
+        """Whether anything waits to be sent, or is on its way."""
+        return bool(len(self.buffer)) or (self._path is not None and self._path.under_way)
 
     @property
     def committed(self) -> FloatArray:
         """The target in force, then what will be sent in any case [1 + P, A]."""
-        return np.vstack([self._in_force, self.buffer.upcoming])
+        return np.vstack([self.guard.in_force, self.buffer.upcoming])
 
     def tick(self, now_ns: int, steady_ns: int) -> Tick:
-        """Send one target, or hold."""
+        """Send one target of those that wait, or brake."""
         expired = check_ages([*self._ages(), *self._chunk_age()], now_ns, steady_ns)
         if expired or self.guard.e_stopped:
-            self.buffer.clear()  # what was computed before the fault is not executed after it
-        wanted = self.buffer.pop(now_ns)
-        starved = wanted is None
-        verdict = self.guard.check(
-            self._in_force, self._in_force if wanted is None else wanted, (age.reason for age in expired)
-        )
-        self._robot.send(verdict.target, now_ns)
-        self.in_force = verdict.target
-        return Tick(now_ns, verdict.target, verdict.reasons, self.guard.onsets, expired, starved)
+            self._drop()  # what was computed before the fault is not executed after it
+        return self._send(self._next(now_ns), expired, now_ns)
 
-    def halt(self, now_ns: int) -> None:
-        """Drop what waits and hold; the last thing that is sent."""
+    def brake(self, now_ns: int) -> Tick:
+        """Drop what waits and brake by one tick; once ``guard.at_rest``, the arm stands still."""
+        self._drop()
+        return self._send(None, (), now_ns)
+
+    def _next(self, now_ns: int) -> FloatArray | None:
+        if self._path is None:
+            return self.buffer.pop(now_ns)
+        return self._path.ask(self.guard.in_force, self.guard.velocity, self.buffer, now_ns)
+
+    def _send(self, wanted: FloatArray | None, expired: tuple[StreamAge, ...], now_ns: int) -> Tick:
+        guard = self.guard
+        verdict = guard.check(wanted, (age.reason for age in expired))
+        if self._path is not None:
+            self._path.advance(verdict.scale)
+        self._robot.send(Command(now_ns, self._spec.command_period_ns, verdict.target, guard.velocity, guard.tail))
+        return Tick(now_ns, verdict.target, verdict.reasons, guard.onsets, expired, starved=wanted is None)
+
+    def _drop(self) -> None:
         self.buffer.clear()
-        if self.in_force is not None:
-            self._robot.halt(now_ns)
-
-    @property
-    def _in_force(self) -> FloatArray:
-        assert self.in_force is not None, "start() comes first"
-        return self.in_force
+        if self._path is not None:
+            self._path.clear()
 
     def _chunk_age(self) -> tuple[StreamAge, ...]:
-        if not len(self.buffer):
+        if not self.executes:
             return ()
         received_ns = None if self._lock_step else self.buffer.received_ns
         limit_ns = self._spec.max_chunk_age_ns

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from robot_stack.core.types import ActionChunk, FloatArray, ImageArray, Observation
+from robot_stack.core.types import ActionChunk, Command, FloatArray, ImageArray, Observation
 
 
 class Observer(Protocol):
@@ -24,12 +24,8 @@ class Observer(Protocol):
 class Robot(Protocol):
     """An arm that follows absolute targets."""
 
-    def send(self, target: FloatArray, stamp_ns: int) -> None:
-        """Command the absolute target [A] for the tick that begins at ``stamp_ns``."""
-        ...
-
-    def halt(self, stamp_ns: int) -> None:
-        """Stop moving; the last thing ever sent."""
+    def send(self, command: Command) -> None:
+        """Tell the arm where to go in this tick, and how to stop if nothing else is heard."""
         ...
 
 

@@ -40,6 +40,13 @@ class CommandInterface(enum.StrEnum):
     TARGET_POSE = "target_pose"  # geometry_msgs/PoseStamped plus a gripper trajectory
 
 
+class Violation(enum.StrEnum):
+    """What becomes of a step beyond the limits of motion."""
+
+    SLOW_DOWN = "slow_down"  # the largest part of it that is allowed is taken
+    HOLD = "hold"  # the arm brakes
+
+
 @dataclass(frozen=True)
 class CameraSpec:
     """One camera of the robot.
@@ -69,6 +76,7 @@ class ActionSpec:
         kind: see ``ActionKind``.
         lower, upper: limits of the target [m], [rad] or opening.
         max_velocity: limit of the target's speed, per second.
+        max_acceleration: limit of its change, per second squared; infinite for a gripper.
     """
 
     name: str
@@ -76,6 +84,7 @@ class ActionSpec:
     lower: float
     upper: float
     max_velocity: float
+    max_acceleration: float
 
 
 @dataclass(frozen=True)
@@ -86,7 +95,8 @@ class RobotSpec:
         name: also the file's name.
         description: for people.
         base_frame, tool_frame: names of the frames (REP 103).
-        rate_hz: rate of actions, of the executor's ticks and of the recorded data.
+        rate_hz: rate of actions and of the recorded data.
+        command_rate_hz: rate of the executor's ticks and of commands to the arm; a multiple of ``rate_hz``.
         command_interface: see ``CommandInterface``.
         joint_names: as in ``joint_states``.
         state_names: numbers of ``Observation.state``.
@@ -94,7 +104,8 @@ class RobotSpec:
         cameras: see ``CameraSpec``; order of every list of images.
         max_state_age_ns: oldest joint state or pose on which the arm may move [ns].
         max_chunk_age_ns: oldest observation from which a chunk may still be executed [ns].
-        max_jump: largest distance between two successive targets of a chunk, as a multiple of one tick at full speed.
+        max_jump: largest distance between two successive targets of a chunk, as a multiple of one action at full speed.
+        on_violation: see ``Violation``.
     """
 
     name: str
@@ -102,6 +113,7 @@ class RobotSpec:
     base_frame: str
     tool_frame: str
     rate_hz: float
+    command_rate_hz: float
     command_interface: CommandInterface
     joint_names: tuple[str, ...]
     state_names: tuple[str, ...]
@@ -110,6 +122,7 @@ class RobotSpec:
     max_state_age_ns: int
     max_chunk_age_ns: int
     max_jump: float
+    on_violation: Violation
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
@@ -136,6 +149,7 @@ class RobotSpec:
             base_frame=reader.text("base_frame"),
             tool_frame=reader.text("tool_frame"),
             rate_hz=rate_hz,
+            command_rate_hz=reader.positive("command_rate_hz"),
             command_interface=CommandInterface(reader.one_of("command_interface", [kind.value for kind in CommandInterface])),
             joint_names=reader.texts("joint_names"),
             state_names=reader.texts("state_names"),
@@ -144,6 +158,7 @@ class RobotSpec:
             max_state_age_ns=_milliseconds(reader.positive("max_state_age_ms")),
             max_chunk_age_ns=_milliseconds(reader.positive("max_chunk_age_ms")),
             max_jump=reader.positive("max_jump"),
+            on_violation=Violation(reader.one_of("on_violation", [kind.value for kind in Violation])),
         )
         reader.refuse_unknown()
         spec._check(source)
@@ -153,6 +168,11 @@ class RobotSpec:
         for kind, names in (("action", self.action_names), ("camera", self.camera_names), ("state", self.state_names)):
             if len(set(names)) != len(names):
                 raise BadFileError(source, f"{kind} names are not unique: {list(names)}")
+        ratio = self.command_rate_hz / self.rate_hz
+        if abs(ratio - round(ratio)) > 1e-6 or ratio < 1.0 - 1e-6:
+            raise BadFileError(
+                source, f"command_rate_hz must be a multiple of rate_hz, got {self.command_rate_hz:g} and {self.rate_hz:g}"
+            )
         rotations = [i for i, action in enumerate(self.actions) if action.kind is ActionKind.ROTATION]
         starts = rotations[::3]
         if len(rotations) % 3 or rotations != [start + k for start in starts for k in range(3)]:
@@ -172,8 +192,18 @@ class RobotSpec:
 
     @property
     def period_ns(self) -> int:
-        """Time of one tick [ns]."""
+        """Time of one action [ns]."""
         return round(1e9 / self.rate_hz)
+
+    @property
+    def commands_per_action(self) -> int:
+        """Ticks of the executor for each action."""
+        return round(self.command_rate_hz / self.rate_hz)
+
+    @property
+    def command_period_ns(self) -> int:
+        """Time of one tick of the executor [ns]."""
+        return round(1e9 / self.command_rate_hz)
 
     @property
     def lower(self) -> FloatArray:
@@ -187,8 +217,18 @@ class RobotSpec:
 
     @property
     def max_step(self) -> FloatArray:
-        """Largest change of the target in one tick [A]."""
-        return np.array([action.max_velocity for action in self.actions]) / self.rate_hz
+        """Largest change of the target in one action [A]."""
+        return self.max_velocity / self.rate_hz
+
+    @property
+    def max_velocity(self) -> FloatArray:
+        """Largest speed of the target [A], per second."""
+        return np.array([action.max_velocity for action in self.actions])
+
+    @property
+    def max_acceleration(self) -> FloatArray:
+        """Largest change of that speed [A], per second squared; infinite for grippers."""
+        return np.array([action.max_acceleration for action in self.actions])
 
     @property
     def fingerprint(self) -> str:
@@ -304,12 +344,14 @@ def _milliseconds(value: float) -> int:
 
 def _action(reader: _Reader) -> ActionSpec:
     lower, upper = reader.limits("limits")
+    kind = ActionKind(reader.one_of("kind", [kind.value for kind in ActionKind]))
     spec = ActionSpec(
         name=reader.text("name"),
-        kind=ActionKind(reader.one_of("kind", [kind.value for kind in ActionKind])),
+        kind=kind,
         lower=lower,
         upper=upper,
         max_velocity=reader.positive("max_velocity"),
+        max_acceleration=math.inf if kind is ActionKind.GRIPPER else reader.positive("max_acceleration"),
     )
     reader.refuse_unknown()
     return spec

@@ -1,10 +1,7 @@
 """The guard between whoever wants to move the arm and the arm: what may be sent, and why it differs from what was asked.
 
-Shapes: A = numbers in one action. "The path" is the straight line (for rotations: the shortest turn) from the target in force
-to the requested one. A limit shortens the step along the path by one scale for all axes; it never clamps a single axis, which
-would leave the path. The gripper is not on the path and is limited by itself. A **hold** sends the target in force again.
-
-A softer stop than a hold needs acceleration limits, which a robot file does not have yet.
+Shapes: A = numbers in one action. Limits of motion shorten a step along its path (see ``core.limits``); the gripper is not on
+the path and is limited by itself. A **hold** brakes along the path as the acceleration limits allow, and then stands still.
 """
 
 import enum
@@ -13,21 +10,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from robot_stack.core.actions import compose, decompose
+from robot_stack.core.actions import decompose
 from robot_stack.core.errors import ShapeError
-from robot_stack.core.robot_spec import ActionKind, RobotSpec
+from robot_stack.core.limits import ROUND_OFF, Limit, MotionLimits
+from robot_stack.core.robot_spec import RobotSpec, Violation
 from robot_stack.core.types import FloatArray
-
-ROUND_OFF = 1e-9  # m, rad or opening: steps and overshoots below this are arithmetic, not motion
 
 
 class GuardReason(enum.StrEnum):
     """Why the guard sent something else than what was asked."""
 
-    POSITION = "position limit"
-    VELOCITY = "velocity limit"
+    POSITION = Limit.POSITION.value
+    VELOCITY = Limit.VELOCITY.value
+    ACCELERATION = Limit.ACCELERATION.value
     GRIPPER = "gripper limit"
     NOT_FINITE = "NaN or Inf"
     JUMP = "jump between successive targets"
@@ -44,10 +40,12 @@ class GuardVerdict:
     Attributes:
         target: the target [A] that may be sent.
         reasons: why it differs from the requested one; empty where it does not.
+        scale: how much of the requested step was taken, 0 to 1; 0 while the arm brakes.
     """
 
     target: FloatArray
     reasons: tuple[GuardReason, ...] = ()
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -83,19 +81,24 @@ def check_ages(ages: Iterable[StreamAge], now_ns: int, steady_ns: int) -> tuple[
 class Guard:
     """Checks every target before it is sent and counts each intervention by reason.
 
-    The same guard serves the executor and direct evaluation in the simulator (one guard for each environment).
+    The same guard serves the executor, direct evaluation in the simulator and imagination (one guard for each environment).
+    ``start`` comes first: the guard knows the target in force and how fast it moves, so nobody can tell it something else.
+
+    Args:
+        spec: the robot file.
+        period_s: time between two targets [s]; by default that of the robot's actions.
     """
 
-    def __init__(self, spec: RobotSpec) -> None:
-        self._kinds = spec.action_kinds
-        self._lower, self._upper, self._max_step = spec.lower, spec.upper, spec.max_step
+    def __init__(self, spec: RobotSpec, period_s: float | None = None) -> None:
+        self._spec = spec
+        self._period_s = 1.0 / spec.rate_hz if period_s is None else period_s
+        self._limits = MotionLimits(spec, self._period_s)
+        self._path = self._limits.path
+        self._gripper_step = spec.max_velocity * self._period_s
         self._max_jump = spec.max_jump * spec.max_step
-        kinds = np.array(self._kinds)
-        self._gripper = kinds == ActionKind.GRIPPER
-        self._path = ~self._gripper
-        self._additive = np.array([kind.is_additive for kind in self._kinds])
-        self._rotation = kinds == ActionKind.ROTATION
         self._requested: FloatArray | None = None
+        self._in_force: FloatArray | None = None
+        self._velocity: FloatArray = np.zeros(len(spec.actions))
         self._e_stopped = False
         self._active: frozenset[GuardReason] = frozenset()
         self.counts: Counter[GuardReason] = Counter()
@@ -105,6 +108,26 @@ class Guard:
     def e_stopped(self) -> bool:
         return self._e_stopped
 
+    @property
+    def in_force(self) -> FloatArray:
+        """The target [A] that was sent last."""
+        assert self._in_force is not None, "start() comes first"
+        return self._in_force
+
+    @property
+    def velocity(self) -> FloatArray:
+        """How fast the target in force moves [A], per second; rotations in the tool frame, grippers zero."""
+        return self._velocity
+
+    @property
+    def at_rest(self) -> bool:
+        return not self._velocity.any()
+
+    @property
+    def tail(self) -> FloatArray:
+        """The targets [T, A] by which the arm would brake now, one each period; within all limits."""
+        return self._limits.tail(self.in_force, self._velocity)
+
     def e_stop(self) -> None:
         """Hold from now on; stays so until ``reset_e_stop``."""
         self._e_stopped = True
@@ -113,96 +136,89 @@ class Guard:
         """Release the latch. Whoever calls this must not resume motion by itself."""
         self._e_stopped = False
 
-    def reset(self) -> None:
-        """Forget the last requested target (a new episode, a new source); counts and the e-stop stay."""
+    def start(self, reference: FloatArray) -> None:
+        """Begin at rest at ``reference`` [A] (a new episode, a new source); counts and the e-stop stay.
+
+        Raises:
+            ShapeError: it is not [A].
+            ValueError: it is not finite: there is nothing safe to hold.
+        """
+        reference = self._checked("target in force", reference)
+        if not np.isfinite(reference).all():
+            raise ValueError(f"the target in force is not finite: {reference.tolist()}")
+        self._in_force = reference.copy()
+        self._velocity = np.zeros_like(reference)
         self._requested = None
 
-    def check(self, previous: FloatArray, target: FloatArray, blocked: Iterable[GuardReason] = ()) -> GuardVerdict:
-        """What may be sent when ``target`` is asked for.
+    def check(self, target: FloatArray | None, blocked: Iterable[GuardReason] = ()) -> GuardVerdict:
+        """What may be sent when ``target`` is asked for; it is in force from now on.
 
         Args:
-            previous: the target in force [A]; finite.
-            target: the requested target [A].
+            target: the requested target [A]; None where nothing is: the arm brakes.
             blocked: reasons found elsewhere (expired inputs) for which the arm has to hold.
 
         Raises:
-            ShapeError: either array is not [A].
-            ValueError: ``previous`` is not finite: there is nothing safe to hold.
+            ShapeError: the target is not [A].
         """
-        previous, target = np.asarray(previous, dtype=np.float64), np.asarray(target, dtype=np.float64)
-        for what, array in (("target in force", previous), ("requested target", target)):
-            if array.shape != self._lower.shape:
-                raise ShapeError(what, array.shape, f"[{len(self._lower)}]")
-        if not np.isfinite(previous).all():
-            raise ValueError(f"the target in force is not finite: {previous.tolist()}")
-        holds = self._reasons_to_hold(previous, target, tuple(blocked))
-        verdict = GuardVerdict(previous.copy(), holds) if holds else self._limited(previous, target)
+        if target is not None:
+            target = self._checked("requested target", target)
+        holds = self._reasons_to_hold(target, tuple(blocked))
+        verdict = self._braked(holds) if holds or target is None else self._limited(target)
+        self._in_force = verdict.target
         self.counts.update(verdict.reasons)
         self.onsets = tuple(reason for reason in verdict.reasons if reason not in self._active)
         self._active = frozenset(verdict.reasons)
         return verdict
 
-    def _reasons_to_hold(
-        self, previous: FloatArray, target: FloatArray, blocked: tuple[GuardReason, ...]
-    ) -> tuple[GuardReason, ...]:
+    def _checked(self, what: str, array: FloatArray) -> FloatArray:
+        array = np.asarray(array, dtype=np.float64)
+        if array.shape != self._path.shape:
+            raise ShapeError(what, array.shape, f"[{len(self._path)}]")
+        return array
+
+    def _reasons_to_hold(self, target: FloatArray | None, blocked: tuple[GuardReason, ...]) -> tuple[GuardReason, ...]:
         reasons = tuple(dict.fromkeys(blocked))
         if self._e_stopped:
             reasons += (GuardReason.E_STOP,)
+        if target is None:
+            return reasons
         if not np.isfinite(target).all():
             return (*reasons, GuardReason.NOT_FINITE)
         # A source whose steps were shortened runs ahead of the target in force, so a jump is judged by what it asked last, too.
-        origins = [previous] if self._requested is None else [previous, self._requested]
+        origins = [self.in_force] if self._requested is None else [self.in_force, self._requested]
         if all(self._jumps(origin, target) for origin in origins):
             return (*reasons, GuardReason.JUMP)
         self._requested = target
         return reasons
 
     def _jumps(self, origin: FloatArray, target: FloatArray) -> bool:
-        step = decompose(origin, target[None], self._kinds)[0]
+        step = decompose(origin, target[None], self._spec.action_kinds)[0]
         return bool((np.abs(step) > self._max_jump + ROUND_OFF)[self._path].any())
 
-    def _limited(self, previous: FloatArray, target: FloatArray) -> GuardVerdict:
-        reasons: list[GuardReason] = []
-        step = decompose(previous, target[None], self._kinds)[0]
-        box = self._box_scale(previous, step)
-        velocity = _smallest_ratio(self._max_step[self._path], np.abs(step[self._path]))
-        if box < 1.0:
-            reasons.append(GuardReason.POSITION)
-        if velocity < 1.0:
-            reasons.append(GuardReason.VELOCITY)
-        scale = min(box, velocity)
-        limited = np.array(target)
-        if scale < 1.0:
-            step[self._path] *= scale
-            limited = compose(previous, step[None], self._kinds)[0]
-        if self._rotation.any() and self._leaves_box(previous, limited, self._rotation):
-            limited[self._path] = previous[self._path]
-            reasons.append(GuardReason.POSITION)
-        inside = self._additive & (previous >= self._lower) & (previous <= self._upper)
-        limited[inside] = np.clip(limited, self._lower, self._upper)[inside]  # removes round-off only
-        limited[self._gripper] = self._limited_gripper(previous, target)[self._gripper]
-        if (np.abs(limited - target) > ROUND_OFF)[self._gripper].any():
-            reasons.append(GuardReason.GRIPPER)
-        return GuardVerdict(limited, tuple(dict.fromkeys(reasons)))
+    def _limited(self, target: FloatArray) -> GuardVerdict:
+        step = np.where(self._path, decompose(self.in_force, target[None], self._spec.action_kinds)[0], 0.0)
+        allowed = self._limits.allowed(self.in_force, self._velocity, step)
+        reasons = tuple(GuardReason(limit.value) for limit in allowed.limits)
+        if allowed.scale is None or (reasons and self._spec.on_violation is Violation.HOLD):
+            return self._braked(reasons)
+        if allowed.scale < 1.0:
+            limited = self._moved(allowed.scale * step)
+        else:
+            limited = self._limits.without_round_off(self.in_force, target)
+        self._velocity = allowed.scale * step / self._period_s
+        limited[~self._path] = self._gripper(target)[~self._path]
+        if (np.abs(limited - target) > ROUND_OFF)[~self._path].any():
+            reasons += (GuardReason.GRIPPER,)
+        return GuardVerdict(limited, reasons, allowed.scale)
 
-    def _box_scale(self, previous: FloatArray, step: FloatArray) -> float:
-        """Largest part of ``step`` that does not go further out of the box; 1 for steps along its faces or inwards."""
-        room = np.where(step > 0, self._upper - previous, previous - self._lower)
-        size = np.abs(step)
-        moving = self._additive & (size > ROUND_OFF)
-        return _smallest_ratio(np.maximum(room[moving], 0.0) + ROUND_OFF, size[moving])
+    def _braked(self, reasons: tuple[GuardReason, ...]) -> GuardVerdict:
+        self._velocity = self._limits.brake(self._velocity)
+        return GuardVerdict(self._moved(self._velocity * self._period_s), reasons, 0.0)
 
-    def _leaves_box(self, previous: FloatArray, target: FloatArray, axes: npt.NDArray[np.bool_]) -> bool:
-        outside = np.maximum(self._lower - target, target - self._upper)
-        already = np.maximum(np.maximum(self._lower - previous, previous - self._upper), 0.0)
-        return bool((outside > already + ROUND_OFF)[axes].any())
+    def _moved(self, step: FloatArray) -> FloatArray:
+        """The target in force, moved by ``step`` [A]; grippers stay."""
+        return self._limits.moved(self.in_force[None], step[None])[0]
 
-    def _limited_gripper(self, previous: FloatArray, target: FloatArray) -> FloatArray:
-        inside = np.clip(target, self._lower, self._upper)
-        return np.clip(inside, previous - self._max_step, previous + self._max_step)
-
-
-def _smallest_ratio(allowed: FloatArray, wanted: FloatArray) -> float:
-    """Scale in [0, 1] by which every ``wanted`` fits into its ``allowed``, with room for round-off."""
-    over = wanted > allowed + ROUND_OFF
-    return float(np.min(allowed[over] / wanted[over])) if over.any() else 1.0
+    def _gripper(self, target: FloatArray) -> FloatArray:
+        inside = np.clip(target, self._spec.lower, self._spec.upper)
+        return np.clip(inside, self.in_force - self._gripper_step, self.in_force + self._gripper_step)

@@ -61,3 +61,22 @@ class ActionChunk:
     def due_ns(self, index: int) -> int:
         """Time at which target ``index`` is to be reached [ns]."""
         return self.stamp_ns + (index + 1) * self.period_ns
+
+
+@dataclass(frozen=True)
+class Command:
+    """What the arm is told in one tick of the executor.
+
+    Attributes:
+        stamp_ns: time of the tick [ns].
+        period_ns: time in which the target is to be reached, and between the targets of the tail [ns].
+        target: absolute target [A], within all limits.
+        velocity: mean velocity on the way to it [A], per second; rotations in the tool frame, grippers zero.
+        tail: targets [T, A] by which the arm comes to rest within all limits, if nothing else is heard; T = 0: it rests.
+    """
+
+    stamp_ns: int
+    period_ns: int
+    target: FloatArray
+    velocity: FloatArray
+    tail: FloatArray

@@ -57,6 +57,7 @@ def run_episode(arm: MetaWorldArm, behaviour: Behaviour, name: str, source: str,
     spec = arm.spec
     guard = Guard(spec)
     arm.reset(seed)
+    guard.start(arm.commanded)
     images, states, commanded, targets = [], [], [], []
     first_success = None
     for tick in range(horizon):
@@ -65,7 +66,7 @@ def run_episode(arm: MetaWorldArm, behaviour: Behaviour, name: str, source: str,
         images.append(arm.render())
         states.append(arm.state)
         commanded.append(arm.commanded)
-        target = guard.check(arm.commanded, behaviour.target(arm.commanded, arm.privileged_state)).target
+        target = guard.check(behaviour.target(arm.commanded, arm.privileged_state)).target
         targets.append(target)
         arm.step(target)
     return Episode(

@@ -133,8 +133,9 @@ class _Workload:
         self._count = len(starts)
         self._ticks[:] = 0
         self._guards = [Guard(self._spec) for _ in self._arms]
-        for arm, start in zip(self._arms, starts, strict=False):
+        for arm, guard, start in zip(self._arms, self._guards, starts, strict=False):
             arm.reset(start)
+            guard.start(arm.commanded)
         self._images = [arm.render() for arm in self._arms[: self._count]]
         return self._observe()
 
@@ -145,7 +146,7 @@ class _Workload:
                 continue
             for target in compose(arm.commanded, chunk, self._spec.action_kinds):
                 self._ticks[i] += 1
-                arm.step(self._guards[i].check(arm.commanded, target).target)
+                arm.step(self._guards[i].check(target).target)
                 if arm.success:
                     break
             self._images[i] = arm.render()

@@ -83,7 +83,7 @@ class ExecutorNode(Node):
         self._streams = RobotStreams(self._spec, self._lock_step)
         self._reported: StreamBuffer[FloatArray] = StreamBuffer(topics.TARGET_IN_FORCE)
         self._heartbeat: tuple[int, int] | None = None  # stamp, receipt [ns]
-        self._arm = TargetPoseArm(self, self._spec, lambda: self._loop.in_force)
+        self._arm = TargetPoseArm(self, self._spec)
         self._loop = ControlLoop(self._spec, self._arm, self._ages, self._lock_step)
         self._complaints = Complaints(self.get_logger())
         self._active = False
@@ -106,7 +106,7 @@ class ExecutorNode(Node):
         steady = RosClock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0, self._on_second, clock=steady)
         if not self._lock_step:
-            self.create_timer(self._spec.period_ns / convert.SECOND_NS, self._on_timer, clock=steady)
+            self.create_timer(1.0 / self._spec.command_rate_hz, self._on_timer, clock=steady)
 
     def _subscribe(self) -> None:
         settings = self._settings
@@ -177,7 +177,7 @@ class ExecutorNode(Node):
         if self._settings.target_in_force and not self._reported.reaches(now_ns):
             return
         self._ticked_ns = now_ns
-        if self._loop.in_force is None and not self._start(now_ns):
+        if not self._loop.started and not self._start(now_ns):
             return
         self._publish_committed(now_ns)
         if len(self._loop.buffer):
@@ -187,10 +187,12 @@ class ExecutorNode(Node):
             self._waits_since_ns = time.monotonic_ns()
 
     def _on_timer(self) -> None:
-        if not self._active:
-            return
         now_ns = self._now_ns()
-        if self._loop.in_force is None and not self._start(now_ns):
+        if not self._active:
+            if not self.at_rest:
+                self._tell(self._loop.brake(now_ns))
+            return
+        if not self._loop.started and not self._start(now_ns):
             return
         self._publish_committed(now_ns)
         self._finish_tick(now_ns)
@@ -213,7 +215,7 @@ class ExecutorNode(Node):
 
     def _finish_tick(self, now_ns: int) -> None:
         self._awaits_ns = None
-        if self._loop.in_force is None:
+        if not self._loop.started:
             return
         tick = self._loop.tick(now_ns, time.monotonic_ns())
         self._ticks["starved" if tick.starved else "moved"] += 1
@@ -226,7 +228,7 @@ class ExecutorNode(Node):
 
     def _ages(self) -> tuple[StreamAge, ...]:
         ages = self._streams.ages()
-        if self._lock_step or not len(self._loop.buffer):
+        if self._lock_step or not self._loop.executes:
             return ages
         if self._settings.source == "teleop":
             buffer, limit_ns = self._loop.buffer, round(self._settings.teleop_timeout_s * convert.SECOND_NS)
@@ -248,8 +250,7 @@ class ExecutorNode(Node):
         elif self.count_publishers(topics.TARGET_POSE) > 1:
             problem = f"another node publishes {topics.TARGET_POSE}; only one executor may command the arm: stop the other one"
         if not problem:
-            self._loop.in_force = None  # where the arm is now is asked anew
-            self._loop.buffer.clear()
+            self._loop.stop()  # where the arm is now is asked anew
             self._awaits_ns = None
             self._active = True
             self._try_tick()
@@ -267,12 +268,16 @@ class ExecutorNode(Node):
         return response
 
     def stop(self) -> None:
-        """Listen to the source no more, then hold: the last command. In lock-step only a tick that waits takes one."""
+        """Listen to the source no more, then brake; a hold is the last command. In lock-step only a waiting tick takes it."""
         was_active, self._active = self._active, False
-        if was_active and (not self._lock_step or self._awaits_ns is not None):
-            self._loop.halt(self._now_ns())
+        if was_active and self._loop.started and (not self._lock_step or self._awaits_ns is not None):
+            self._loop.brake(self._now_ns())
         self._awaits_ns = None
-        self._loop.buffer.clear()
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the arm has been told to stand still (or nothing at all); else the timer goes on braking."""
+        return self._lock_step or not self._loop.started or self._loop.guard.at_rest
 
     def flush(self) -> None:
         """Wait until what was sent has arrived."""
@@ -312,6 +317,8 @@ def _run() -> None:
     def spin() -> None:
         executor.spin_until_future_complete(stopping)
         node.stop()
+        while not node.at_rest:
+            executor.spin_once(timeout_sec=0.1)
         node.flush()
 
     # The main thread only waits: Python runs signal handlers there, and inside a wait of the middleware it would run them late.

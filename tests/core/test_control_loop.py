@@ -1,31 +1,39 @@
 """The loop against an arm that remembers what it was told: nothing reaches it unguarded."""
 
+import dataclasses
+import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
+import pytest
 
-from robot_stack.core.control_loop import ControlLoop
+from robot_stack.core.control_loop import ControlLoop, Tick
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.core.safety import GuardReason, StreamAge
-from robot_stack.core.types import ActionChunk
+from robot_stack.core.types import ActionChunk, Command
 from robot_stack.paths import robot_file
 
 SPEC = RobotSpec.load(robot_file("sim_metaworld"))
 HOME = np.array([0.0, 0.6, 0.2, 1.0])
 PERIOD = SPEC.period_ns
 X = np.array([1.0, 0.0, 0.0, 0.0])
+REAL_ARM = dataclasses.replace(  # five commands for each action, and a body that cannot stop at once
+    SPEC,
+    command_rate_hz=100.0,
+    actions=tuple(dataclasses.replace(action, max_velocity=0.5, max_acceleration=3.0) for action in SPEC.actions),
+)
 
 
 @dataclass
 class Arm:
-    sent: list[np.ndarray] = field(default_factory=list)
-    halts: int = 0
+    commands: list[Command] = field(default_factory=list)
 
-    def send(self, target: np.ndarray, stamp_ns: int) -> None:
-        self.sent.append(target)
+    def send(self, command: Command) -> None:
+        self.commands.append(command)
 
-    def halt(self, stamp_ns: int) -> None:
-        self.halts += 1
+    @property
+    def sent(self) -> list[np.ndarray]:
+        return [command.target for command in self.commands]
 
 
 @dataclass
@@ -33,16 +41,18 @@ class World:
     """A loop, its arm, and one stream whose age can be set."""
 
     arm: Arm = field(default_factory=Arm)
+    spec: RobotSpec = SPEC
     stamp_ns: int = 0
 
     def __post_init__(self) -> None:
-        self.loop = ControlLoop(SPEC, self.arm, lambda: [StreamAge("front", self.stamp_ns, self.stamp_ns, 200_000_000)])
+        self.loop = ControlLoop(self.spec, self.arm, lambda: [StreamAge("front", self.stamp_ns, self.stamp_ns, 200_000_000)])
         self.loop.start(HOME)
 
-    def tick(self, k: int, fresh: bool = True):
+    def tick(self, k: int, fresh: bool = True) -> Tick:
+        now_ns = k * self.spec.command_period_ns
         if fresh:
-            self.stamp_ns = k * PERIOD
-        return self.loop.tick(k * PERIOD, k * PERIOD)
+            self.stamp_ns = now_ns
+        return self.loop.tick(now_ns, now_ns)
 
 
 def steps(stamp: int, step: float, length: int = 5) -> ActionChunk:
@@ -103,8 +113,54 @@ def test_deltas_continue_from_what_was_really_sent() -> None:
     np.testing.assert_allclose(world.loop.committed, [HOME + 0.04 * X], atol=1e-9)
 
 
-def test_halt_comes_last_and_empties_the_buffer() -> None:
+def test_a_brake_drops_what_waits_and_sends_a_hold() -> None:
     world = World()
     world.loop.buffer.push(steps(0, 0.02), 0)
-    world.loop.halt(0)
-    assert world.arm.halts == 1 and len(world.loop.buffer) == 0
+    world.tick(0)
+    world.loop.brake(PERIOD)
+    assert len(world.loop.buffer) == 0 and world.loop.guard.at_rest
+    np.testing.assert_array_equal(world.arm.sent[-1], world.arm.sent[-2])
+
+
+def test_commands_between_actions_lie_on_a_smooth_path_and_each_carries_its_brake() -> None:
+    world = World(spec=REAL_ARM)
+    world.loop.buffer.push(steps(0, 0.01, length=10), 0)
+    ticks = [world.tick(k) for k in range(60)]
+    assert all(tick.reasons == () for tick in ticks)
+    assert ticks[-1].starved and world.loop.guard.at_rest
+    sent = np.array(world.arm.sent)
+    np.testing.assert_allclose(sent[-1], HOME + 0.1 * X, atol=1e-9)
+    assert (np.diff(sent[:, 0]) >= -1e-12).all()
+    in_time = ticks[30]  # 0.2 m/s are reached after 0.07 s: from then on it keeps the delay of 0.03 s that this took
+    assert 0.01 * (30 / 5 - 1) < in_time.target[0] < 0.01 * 30 / 5
+    for before, command in itertools.pairwise(world.arm.commands):
+        np.testing.assert_allclose(command.velocity, (command.target - before.target) * REAL_ARM.command_rate_hz, atol=1e-9)
+        stop = [command.target, *command.tail]
+        change = np.diff([before.target, *stop, stop[-1]], n=2, axis=0) * REAL_ARM.command_rate_hz**2
+        assert np.abs(change).max() <= 3.0 + 1e-6
+
+
+def test_an_expired_stream_brakes_along_the_tail_that_was_sent() -> None:
+    world = World(spec=REAL_ARM)
+    world.loop.buffer.push(steps(0, 0.02, length=40), 0)
+    for k in range(30):
+        world.tick(k)
+    promised = world.arm.commands[-1].tail
+    assert len(promised) > 5
+    late = 31 + 20
+    braked = [world.tick(late + k, fresh=False) for k in range(len(promised) + 2)]
+    assert {tick.reasons for tick in braked} == {(GuardReason.STALE_OBSERVATION,)}
+    np.testing.assert_allclose([tick.target for tick in braked[: len(promised)]], promised, atol=1e-9)
+    assert world.loop.guard.at_rest
+    assert world.tick(late + 40).starved  # what waited is gone
+
+
+def test_a_path_that_asks_too_much_is_followed_more_slowly() -> None:
+    """The targets want 0.8 m/s, the arm can do 0.5: it goes through all of them, later."""
+    world = World(spec=REAL_ARM)
+    world.loop.buffer.push(steps(0, 0.04, length=8), 0)
+    ticks = [world.tick(k) for k in range(100)]
+    assert {reason for tick in ticks for reason in tick.reasons} == set()
+    sent = np.array(world.arm.sent)[:, 0]
+    assert sent[-1] == pytest.approx(0.32, abs=1e-9) and (np.diff(sent) >= -1e-12).all()
+    assert 0.32 / 0.5 + 0.5 / 3.0 < np.argmax(sent >= 0.32 - 1e-9) * 0.01 < 1.0  # at full speed, and a ramp at either end
