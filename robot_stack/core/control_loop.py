@@ -3,7 +3,7 @@
 It has no clock and knows no middleware: ``tick`` is called with the two times. Everything that can move the arm passes here.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +61,7 @@ class ControlLoop:
     def start(self, reference: FloatArray) -> None:
         """Begin at rest at ``reference`` [A], the target in force or the measured pose, with nothing waiting."""
         self.guard.start(reference)
+        self._robot.start(reference)
         self.buffer = ChunkBuffer(len(self._spec.actions))
         self._drop()
         self.started = True
@@ -78,7 +79,8 @@ class ControlLoop:
     @property
     def committed(self) -> FloatArray:
         """The target in force, then what will be sent in any case [1 + P, A]."""
-        return np.vstack([self.guard.in_force, self.buffer.upcoming])
+        taken = [] if self._path is None else self._path.taken
+        return np.vstack([self.guard.in_force, *taken, self.buffer.upcoming])
 
     def tick(self, now_ns: int, steady_ns: int) -> Tick:
         """Send one target of those that wait, or brake."""
@@ -91,6 +93,16 @@ class ControlLoop:
         """Drop what waits and brake by one tick; once ``guard.at_rest``, the arm stands still."""
         self._drop()
         return self._send(None, (), now_ns)
+
+    def late(self, missed_ns: Sequence[int]) -> None:
+        """Ticks were missed: follow the arm, which has braked by itself, and go on from there with what waits."""
+        if self._robot.brakes_itself:
+            for tick_ns in missed_ns:
+                self._send(None, (), tick_ns)
+        elif missed_ns:
+            self.guard.start(self.guard.in_force)
+        if self._path is not None:
+            self._path.advance(0.0)
 
     def _next(self, now_ns: int) -> FloatArray | None:
         if self._path is None:

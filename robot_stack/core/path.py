@@ -90,6 +90,11 @@ class ChunkPath:
         """Whether a target has been taken that is not reached yet."""
         return self._taken > 0
 
+    @property
+    def taken(self) -> list[FloatArray]:
+        """The targets [A] that were taken and are not reached yet."""
+        return [segment.end for segment in self._segments[: self._taken]]
+
     def clear(self) -> None:
         """Forget the way: the next one begins where the arm is then."""
         self._segments, self._taken, self._revision, self._lost = [], 0, None, False

@@ -22,7 +22,17 @@ class Observer(Protocol):
 
 
 class Robot(Protocol):
-    """An arm that follows absolute targets."""
+    """An arm that follows absolute targets.
+
+    Attributes:
+        brakes_itself: whether it follows the tail of a command when it hears nothing more; else it stands still at once.
+    """
+
+    brakes_itself: bool
+
+    def start(self, reference: FloatArray) -> None:
+        """Begin at rest at ``reference`` [A], the target in force; nothing moves yet."""
+        ...
 
     def send(self, command: Command) -> None:
         """Tell the arm where to go in this tick, and how to stop if nothing else is heard."""

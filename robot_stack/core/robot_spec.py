@@ -9,7 +9,6 @@ import enum
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -18,6 +17,7 @@ import numpy as np
 import yaml
 
 from robot_stack.core.errors import BadFileError, UnknownNameError
+from robot_stack.core.spec_reader import SpecReader
 from robot_stack.core.types import FloatArray
 
 
@@ -35,9 +35,16 @@ class ActionKind(enum.StrEnum):
 
 
 class CommandInterface(enum.StrEnum):
-    """How commands reach the arm."""
+    """How commands reach an arm or a gripper."""
 
-    TARGET_POSE = "target_pose"  # geometry_msgs/PoseStamped plus a gripper trajectory
+    TARGET_POSE = "target_pose"  # geometry_msgs/PoseStamped: x, y, z and, where there are any, the three rotations
+    JOINT_TRAJECTORY = "joint_trajectory"  # trajectory_msgs/JointTrajectory for ros2_control's joint_trajectory_controller
+    GRIPPER_TRAJECTORY = "gripper_trajectory"  # trajectory_msgs/JointTrajectory of one point
+    GRIPPER_POSITION = "gripper_position"  # std_msgs/Float64MultiArray for a position controller
+
+    @property
+    def is_gripper(self) -> bool:
+        return self in (CommandInterface.GRIPPER_TRAJECTORY, CommandInterface.GRIPPER_POSITION)
 
 
 class Violation(enum.StrEnum):
@@ -88,6 +95,26 @@ class ActionSpec:
 
 
 @dataclass(frozen=True)
+class CommandSpec:
+    """One topic on which the robot is commanded.
+
+    Attributes:
+        interface: see ``CommandInterface``.
+        topic: relative name; for a controller of ros2_control "<controller>/joint_trajectory" or "<controller>/commands".
+        actions: names of the actions that go there.
+        joints: their names on that topic; by default those of the actions.
+        closed, open: grippers: what is commanded for an opening of 0 and of 1 [m or rad].
+    """
+
+    interface: CommandInterface
+    topic: str
+    actions: tuple[str, ...]
+    joints: tuple[str, ...]
+    closed: float = 0.0
+    open: float = 1.0
+
+
+@dataclass(frozen=True)
 class RobotSpec:
     """A robot type.
 
@@ -97,7 +124,9 @@ class RobotSpec:
         base_frame, tool_frame: names of the frames (REP 103).
         rate_hz: rate of actions and of the recorded data.
         command_rate_hz: rate of the executor's ticks and of commands to the arm; a multiple of ``rate_hz``.
-        command_interface: see ``CommandInterface``.
+        command_lead: periods of commands by which trajectories run ahead, see ``core.trajectory_stream``.
+        trajectories_reach_back: see there, too.
+        commands: topics on which the robot is commanded; each action goes to one of them.
         joint_names: as in ``joint_states``.
         state_names: numbers of ``Observation.state``.
         actions: see ``ActionSpec``; order of every action array.
@@ -114,7 +143,9 @@ class RobotSpec:
     tool_frame: str
     rate_hz: float
     command_rate_hz: float
-    command_interface: CommandInterface
+    command_lead: int
+    trajectories_reach_back: bool
+    commands: tuple[CommandSpec, ...]
     joint_names: tuple[str, ...]
     state_names: tuple[str, ...]
     actions: tuple[ActionSpec, ...]
@@ -141,7 +172,7 @@ class RobotSpec:
     @classmethod
     def from_mapping(cls, raw: Any, source: Path | str = "robot file") -> Self:
         """Build from the mapping that a robot file holds; see ``load``."""
-        reader = _Reader(raw, source)
+        reader = SpecReader(raw, source)
         rate_hz = reader.positive("rate_hz")
         spec = cls(
             name=reader.text("name"),
@@ -150,7 +181,9 @@ class RobotSpec:
             tool_frame=reader.text("tool_frame"),
             rate_hz=rate_hz,
             command_rate_hz=reader.positive("command_rate_hz"),
-            command_interface=CommandInterface(reader.one_of("command_interface", [kind.value for kind in CommandInterface])),
+            command_lead=reader.count("command_lead", default=3),
+            trajectories_reach_back=reader.flag("trajectories_reach_back", default=True),
+            commands=tuple(_command(entry) for entry in reader.entries("commands")),
             joint_names=reader.texts("joint_names"),
             state_names=reader.texts("state_names"),
             actions=tuple(_action(entry) for entry in reader.entries("actions")),
@@ -177,6 +210,27 @@ class RobotSpec:
         starts = rotations[::3]
         if len(rotations) % 3 or rotations != [start + k for start in starts for k in range(3)]:
             raise BadFileError(source, "actions of kind 'rotation' come in threes, next to each other (a rotation vector)")
+        self._check_commands(source)
+
+    def _check_commands(self, source: Path | str) -> None:
+        commanded = [name for command in self.commands for name in command.actions]
+        if sorted(commanded) != sorted(self.action_names):
+            expected = f"each of {list(self.action_names)} once"
+            raise BadFileError(source, f"the actions of commands are {commanded}, expected {expected}")
+        kinds = dict(zip(self.action_names, self.action_kinds, strict=True))
+        for index, command in enumerate(self.commands):
+            got = tuple(kinds[name].value for name in command.actions)
+            if got not in _command_kinds(command.interface, len(got)):
+                problem = (
+                    f"commands[{index}] ({command.interface}) takes actions of the kinds {list(got)}, which it cannot send"
+                )
+                raise BadFileError(source, problem)
+            if len(command.joints) != len(command.actions):
+                raise BadFileError(source, f"commands[{index}].joints must name as many joints as actions")
+
+    def columns(self, command: CommandSpec) -> list[int]:
+        """Which numbers of an action [A] go to a topic, in its order."""
+        return [self.action_names.index(name) for name in command.actions]
 
     @property
     def action_names(self) -> tuple[str, ...]:
@@ -258,91 +312,11 @@ class RobotSpec:
         return dataclasses.asdict(self)
 
 
-class _Reader:
-    """Typed access to one mapping of a robot file; each refusal names the entry and what was expected."""
-
-    def __init__(self, raw: Any, source: Path | str, where: str = "") -> None:
-        if not isinstance(raw, Mapping):
-            raise BadFileError(source, f"{where or 'the file'} must be a mapping, got {type(raw).__name__}")
-        self._raw, self._source, self._where = raw, source, where
-        self._seen: set[str] = set()
-
-    def _get(self, key: str) -> Any:
-        self._seen.add(key)
-        if key not in self._raw:
-            raise BadFileError(self._source, f"{self._where}{key} is missing")
-        return self._raw[key]
-
-    def _refuse(self, key: str, expected: str) -> BadFileError:
-        return BadFileError(self._source, f"{self._where}{key} must be {expected}, got {self._raw[key]!r}")
-
-    def text(self, key: str) -> str:
-        value = self._get(key)
-        if not isinstance(value, str) or not value:
-            raise self._refuse(key, "a non-empty text")
-        return value
-
-    def one_of(self, key: str, valid: Sequence[str]) -> str:
-        value = self.text(key)
-        if value not in valid:
-            raise self._refuse(key, f"one of {', '.join(valid)}")
-        return value
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        value = self._get(key)
-        if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
-            raise self._refuse(key, "a list of texts")
-        return tuple(value)
-
-    def number(self, key: str) -> float:
-        value = self._get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise self._refuse(key, "a finite number")
-        return float(value)
-
-    def positive(self, key: str) -> float:
-        value = self.number(key)
-        if value <= 0:
-            raise self._refuse(key, "a positive number")
-        return value
-
-    def flag(self, key: str) -> bool:
-        value = self._get(key)
-        if not isinstance(value, bool):
-            raise self._refuse(key, "true or false")
-        return value
-
-    def limits(self, key: str) -> tuple[float, float]:
-        value = self._get(key)
-        if (
-            not isinstance(value, list)
-            or len(value) != 2
-            or not all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in value)
-            or value[0] >= value[1]
-        ):
-            raise self._refuse(key, "[lower, upper], two finite numbers with lower < upper")
-        return float(value[0]), float(value[1])
-
-    def entries(self, key: str) -> list["_Reader"]:
-        value = self._get(key)
-        if not isinstance(value, list) or not value:
-            raise self._refuse(key, "a non-empty list")
-        return [_Reader(item, self._source, f"{self._where}{key}[{i}].") for i, item in enumerate(value)]
-
-    def refuse_unknown(self) -> None:
-        unknown = [str(key) for key in self._raw if key not in self._seen]
-        if unknown:
-            raise BadFileError(self._source, f"unknown entry {self._where}{unknown[0]}; valid: {', '.join(sorted(self._seen))}")
-
-    def refuse(self, problem: str) -> BadFileError:
-        return BadFileError(self._source, f"{self._where}{problem}")
-
-
 def _milliseconds(value: float) -> int:
     return round(value * 1e6)
 
 
-def _action(reader: _Reader) -> ActionSpec:
+def _action(reader: SpecReader) -> ActionSpec:
     lower, upper = reader.limits("limits")
     kind = ActionKind(reader.one_of("kind", [kind.value for kind in ActionKind]))
     spec = ActionSpec(
@@ -357,7 +331,24 @@ def _action(reader: _Reader) -> ActionSpec:
     return spec
 
 
-def _camera(reader: _Reader) -> CameraSpec:
+def _command(reader: SpecReader) -> CommandSpec:
+    interface = CommandInterface(reader.one_of("interface", [kind.value for kind in CommandInterface]))
+    actions = reader.texts("actions")
+    span = {"closed": reader.number("closed"), "open": reader.number("open")} if interface.is_gripper else {}
+    spec = CommandSpec(interface, reader.text("topic"), actions, reader.texts("joints", default=actions), **span)
+    reader.refuse_unknown()
+    return spec
+
+
+def _command_kinds(interface: CommandInterface, count: int) -> tuple[tuple[str, ...], ...]:
+    """Kinds of actions that can go to a topic."""
+    place, turn = ("position",) * 3, ("rotation",) * 3
+    if interface is CommandInterface.TARGET_POSE:
+        return place, place + turn
+    return (("gripper" if interface.is_gripper else "joint",) * count,)
+
+
+def _camera(reader: SpecReader) -> CameraSpec:
     spec = CameraSpec(
         name=reader.text("name"),
         width=int(reader.positive("width")),

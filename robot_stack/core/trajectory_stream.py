@@ -7,8 +7,9 @@ checked, at every time. Points in the middles, with position and velocity, make 
 its cubic between them is then a parabola.
 
 Each trajectory ends at rest, with the brake that the guard has verified: if nothing more comes, the arm stops within its
-limits. Two points describe a brake, for its deceleration is constant. Successive trajectories agree up to the brake of the older
-one, so when the controller changes to the newer one makes no difference, if it has come by then: it has (lead - 1/2) periods.
+limits. Two points describe a brake, for its deceleration is constant. Successive trajectories agree up to the brake of the
+older one, so when the controller changes to the newer one makes no difference, if it has come by then: it has (lead - 1/2)
+periods.
 
 How the controller changes is a choice. It samples a trajectory that has begun directly, so one that reaches back to the present
 is continued without a seam. One that begins in the future it joins by a cubic of its own, from the measured state, or with

@@ -17,6 +17,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from robot_stack.core import se3
 from robot_stack.core.robot_spec import ActionKind, RobotSpec
+from robot_stack.core.trajectory_stream import TimedPoints
 from robot_stack.core.types import ActionChunk, FloatArray, ImageArray
 from robot_stack.episodes.messages import (
     SECOND_NS,
@@ -86,18 +87,8 @@ def pose_message(position: FloatArray, rotation_vector: FloatArray | None, stamp
     return message
 
 
-def command_messages(target: FloatArray, spec: RobotSpec, stamp_ns: int) -> tuple[PoseStamped, JointTrajectory]:
-    """The arm's pose and the gripper's opening for one target [A]."""
-    kinds = np.array(spec.action_kinds)
-    rotation = target[kinds == ActionKind.ROTATION]
-    pose = pose_message(target[kinds == ActionKind.POSITION], rotation if len(rotation) else None, stamp_ns, spec.base_frame)
-    grippers = kinds == ActionKind.GRIPPER
-    names = [name for name, is_gripper in zip(spec.action_names, grippers, strict=True) if is_gripper]
-    return pose, trajectory_message(target[grippers][None], names, stamp_ns, spec.period_ns, first_ns=spec.period_ns)
-
-
 def command_target(pose: PoseStamped, gripper: JointTrajectory, spec: RobotSpec) -> FloatArray:
-    """Inverse of ``command_messages``."""
+    """The target [A] that a pose and a gripper's trajectory command together."""
     kinds = np.array(spec.action_kinds)
     values = pose_values(pose, "target_pose")
     target = np.zeros(len(spec.actions))
@@ -106,6 +97,17 @@ def command_target(pose: PoseStamped, gripper: JointTrajectory, spec: RobotSpec)
         target[kinds == ActionKind.ROTATION] = values[3:]
     target[kinds == ActionKind.GRIPPER] = gripper.points[0].positions
     return target
+
+
+def timed_message(points: TimedPoints, names: Sequence[str]) -> JointTrajectory:
+    """A trajectory with positions and velocities; its stamp is that of the first point, which may lie in the past."""
+    begin_ns = points.times_ns[0]
+    message = JointTrajectory(header=header(begin_ns), joint_names=list(names))
+    for time_ns, position, velocity in zip(points.times_ns, points.positions, points.velocities, strict=True):
+        after = Duration(sec=(time_ns - begin_ns) // SECOND_NS, nanosec=(time_ns - begin_ns) % SECOND_NS)
+        point = JointTrajectoryPoint(positions=position.tolist(), velocities=velocity.tolist(), time_from_start=after)
+        message.points.append(point)
+    return message
 
 
 def trajectory_message(

@@ -33,13 +33,14 @@ from robot_stack.core.errors import UnknownNameError
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.core.safety import GuardReason, StreamAge
 from robot_stack.core.stream_buffer import RobotStreams, StreamBuffer
+from robot_stack.core.tick_grid import TickGrid
 from robot_stack.core.types import FloatArray
 from robot_stack.paths import robot_file
 from robot_stack.ros import convert, topics
+from robot_stack.ros.commanded_arm import CommandedArm
 from robot_stack.ros.connections import tell_connections
 from robot_stack.ros.node import Complaints, declare_parameters, guarded_main
 from robot_stack.ros.stream_bridge import StreamBridge
-from robot_stack.ros.target_pose_arm import TargetPoseArm
 
 SOURCES = ("policy", "teleop")
 
@@ -83,15 +84,18 @@ class ExecutorNode(Node):
         self._streams = RobotStreams(self._spec, self._lock_step)
         self._reported: StreamBuffer[FloatArray] = StreamBuffer(topics.TARGET_IN_FORCE)
         self._heartbeat: tuple[int, int] | None = None  # stamp, receipt [ns]
-        self._arm = TargetPoseArm(self, self._spec)
+        self._arm = CommandedArm(self, self._spec)
         self._loop = ControlLoop(self._spec, self._arm, self._ages, self._lock_step)
         self._complaints = Complaints(self.get_logger())
+        periods = max(1, self._spec.command_lead - 1) if self._arm.brakes_itself else 1
+        self._grid = TickGrid(self._spec.command_period_ns, slack_ns=periods * self._spec.command_period_ns)
         self._active = False
         self._clock_ns = 0
         self._ticked_ns = 0  # the last tick that was begun
         self._awaits_ns: int | None = None  # the tick that waits for a chunk
         self._waits_since_ns = 0
         self._ticks: Counter[str] = Counter()
+        self._count = 0  # of ticks, for what happens once an action
 
         self._committed_out = self.create_publisher(JointTrajectory, topics.COMMITTED_ACTIONS, topics.COMMANDS)
         self._diagnostics_out = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, topics.COMMANDS)
@@ -162,9 +166,7 @@ class ExecutorNode(Node):
         if not message.data or self._loop.guard.e_stopped:
             return
         self._loop.guard.e_stop()
-        if self._active:
-            self._finish_tick(self._now_ns() if self._awaits_ns is None else self._awaits_ns)
-        self._active = False
+        self.stop()
         self.get_logger().error("e-stop: holding. Release it with ~/reset_e_stop, then ~/activate")
 
     # Ticks
@@ -188,13 +190,29 @@ class ExecutorNode(Node):
 
     def _on_timer(self) -> None:
         now_ns = self._now_ns()
+        if not self._loop.started:
+            if not self._active or not self._start(now_ns):
+                return
+            self._grid.start(now_ns)
+        ticks = self._grid.take(now_ns)
+        if ticks.lost:
+            self.get_logger().error("the clock jumped, or this process slept: beginning anew where the arm is now")
+            self._loop.stop()
+            return
+        if ticks.missed:
+            self._ticks["late"] += len(ticks.missed)
+            self._loop.late(ticks.missed)
+        for tick_ns in ticks.due:
+            self._on_tick(tick_ns)
+
+    def _on_tick(self, now_ns: int) -> None:
         if not self._active:
             if not self.at_rest:
                 self._tell(self._loop.brake(now_ns))
             return
-        if not self._loop.started and not self._start(now_ns):
-            return
-        self._publish_committed(now_ns)
+        if self._count % self._spec.commands_per_action == 0 or not self._loop.executes:
+            self._publish_committed(now_ns)
+        self._count += 1
         self._finish_tick(now_ns)
 
     def _start(self, now_ns: int) -> bool:
@@ -247,8 +265,8 @@ class ExecutorNode(Node):
         problem = ""
         if self._loop.guard.e_stopped:
             problem = "the e-stop is latched; release it with ~/reset_e_stop first"
-        elif self.count_publishers(topics.TARGET_POSE) > 1:
-            problem = f"another node publishes {topics.TARGET_POSE}; only one executor may command the arm: stop the other one"
+        elif taken := [command.topic for command in self._spec.commands if self.count_publishers(command.topic) > 1]:
+            problem = f"another node publishes {taken[0]}; only one executor may command the arm: stop the other one"
         if not problem:
             self._loop.stop()  # where the arm is now is asked anew
             self._awaits_ns = None
@@ -268,10 +286,13 @@ class ExecutorNode(Node):
         return response
 
     def stop(self) -> None:
-        """Listen to the source no more, then brake; a hold is the last command. In lock-step only a waiting tick takes it."""
-        was_active, self._active = self._active, False
-        if was_active and self._loop.started and (not self._lock_step or self._awaits_ns is not None):
-            self._loop.brake(self._now_ns())
+        """Listen to the source no more, then brake: a hold is the last command.
+
+        The next ticks of the timer do so. In lock-step only a tick that waits takes a command.
+        """
+        self._active = False
+        if self._awaits_ns is not None and self._loop.started:
+            self._tell(self._loop.brake(self._awaits_ns))
         self._awaits_ns = None
 
     @property

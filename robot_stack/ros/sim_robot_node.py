@@ -84,8 +84,10 @@ class SimRobotNode(Node):
         self._task_out = self.create_publisher(String, topics.TASK, topics.LATCHED)
         self._success_out = self.create_publisher(Bool, topics.SUCCESS, topics.COMMANDS)
         self._privileged_out = self.create_publisher(Float64MultiArray, topics.PRIVILEGED_STATE, topics.COMMANDS)
-        self.create_subscription(PoseStamped, topics.TARGET_POSE, self._on_pose, topics.COMMANDS)
-        self.create_subscription(JointTrajectory, topics.GRIPPER, self._on_gripper, topics.COMMANDS)
+        arm, gripper = self._spec.commands
+        self._pose_topic, self._gripper_topic = arm.topic, gripper.topic
+        self.create_subscription(PoseStamped, arm.topic, self._on_pose, topics.COMMANDS)
+        self.create_subscription(JointTrajectory, gripper.topic, self._on_gripper, topics.COMMANDS)
         self.create_service(Trigger, "~/reset", self._on_reset)
         tell_connections(self)
         self._task_out.publish(String(data=self._arm.instruction))
@@ -121,7 +123,7 @@ class SimRobotNode(Node):
 
     def _on_gripper(self, message: JointTrajectory) -> None:
         if not message.points or not message.points[0].positions:
-            self._complaints.bad(topics.GRIPPER, f"message on {topics.GRIPPER}: no position")
+            self._complaints.bad(self._gripper_topic, f"message on {self._gripper_topic}: no position")
             return
         self._gripper = message
         self._on_command()
@@ -131,7 +133,7 @@ class SimRobotNode(Node):
         pose, gripper = self._pose, self._gripper
         if pose is None or gripper is None or pose.header.stamp != gripper.header.stamp:
             return
-        with self._complaints.about(topics.TARGET_POSE):
+        with self._complaints.about(self._pose_topic):
             self._target = convert.command_target(pose, gripper, self._spec)
             if self._lock_step and self._waits and convert.to_ns(pose.header.stamp) == self._now_ns:
                 self._advance()

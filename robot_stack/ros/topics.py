@@ -12,7 +12,7 @@ from std_msgs.msg import Bool, Float64MultiArray, Header, String
 from trajectory_msgs.msg import JointTrajectory
 
 from robot_stack.core.errors import UnknownNameError
-from robot_stack.core.robot_spec import RobotSpec
+from robot_stack.core.robot_spec import CommandInterface, RobotSpec
 
 CLOCK = "/clock"
 JOINT_STATES = "joint_states"
@@ -20,8 +20,6 @@ EE_POSE = "ee_pose"
 TARGET_IN_FORCE = (
     "target_in_force"  # what the arm's controller follows now, where its driver tells: motion starts without a bump
 )
-TARGET_POSE = "target_pose"
-GRIPPER = "gripper_trajectory"
 ACTION_CHUNK = "action_chunk"
 COMMITTED_ACTIONS = "committed_actions"
 SENT_ACTION = "sent_action"
@@ -36,6 +34,14 @@ PRIVILEGED_STATE = "evaluation/privileged_state"
 RELIABILITIES = {"reliable": ReliabilityPolicy.RELIABLE, "best_effort": ReliabilityPolicy.BEST_EFFORT}
 COMMANDS = QoSProfile(reliability=ReliabilityPolicy.RELIABLE, history=HistoryPolicy.KEEP_LAST, depth=100)
 LATCHED = QoSProfile(reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL, depth=1)
+
+
+COMMAND_MESSAGES = {
+    CommandInterface.TARGET_POSE: PoseStamped,
+    CommandInterface.JOINT_TRAJECTORY: JointTrajectory,
+    CommandInterface.GRIPPER_TRAJECTORY: JointTrajectory,
+    CommandInterface.GRIPPER_POSITION: Float64MultiArray,
+}
 
 
 def image_raw(camera: str) -> str:
@@ -96,8 +102,14 @@ def contract(spec: RobotSpec) -> tuple[TopicEntry, ...]:
         TopicEntry(JOINT_STATES, JointState, sensor=True),
         TopicEntry(EE_POSE, PoseStamped, sensor=True),
         TopicEntry(TARGET_IN_FORCE, JointTrajectory, sensor=True),
-        TopicEntry(TARGET_POSE, PoseStamped),
-        TopicEntry(GRIPPER, JointTrajectory),
+        *(
+            TopicEntry(
+                command.topic,
+                COMMAND_MESSAGES[command.interface],
+                stamped=command.interface is not CommandInterface.GRIPPER_POSITION,
+            )
+            for command in spec.commands
+        ),
         TopicEntry(ACTION_CHUNK, JointTrajectory),
         TopicEntry(COMMITTED_ACTIONS, JointTrajectory),
         TopicEntry(SENT_ACTION, JointTrajectory),

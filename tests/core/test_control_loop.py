@@ -27,6 +27,10 @@ REAL_ARM = dataclasses.replace(  # five commands for each action, and a body tha
 @dataclass
 class Arm:
     commands: list[Command] = field(default_factory=list)
+    brakes_itself: bool = True
+
+    def start(self, reference: np.ndarray) -> None:
+        """Nothing to begin."""
 
     def send(self, command: Command) -> None:
         self.commands.append(command)

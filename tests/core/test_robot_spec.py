@@ -39,7 +39,18 @@ def test_shipped_robot_files_load_and_are_named_after_their_file(path: Path) -> 
         (lambda raw: raw["cameras"][0].update(max_age_ms=60), "at least two periods"),
         (lambda raw: raw["actions"][1].update(name="x"), "action names are not unique"),
         (lambda raw: raw["actions"][0].update(kind="rotation"), "come in threes"),
-        (lambda raw: raw.update(command_interface="torque"), "command_interface must be one of target_pose"),
+        (lambda raw: raw["commands"][0].update(interface="torque"), r"commands\[0\]\.interface must be one of target_pose"),
+        (lambda raw: raw["commands"][0].update(actions=["x", "y"]), r"actions of commands are .*expected each of .* once"),
+        (
+            lambda raw: raw["commands"][0].update(interface="joint_trajectory"),
+            r"commands\[0\] \(joint_trajectory\) takes .*position",
+        ),
+        (lambda raw: raw["commands"][0].update(joints=["a"]), r"commands\[0\]\.joints must name as many joints as actions"),
+        (lambda raw: raw["commands"][1].pop("open"), r"commands\[1\]\.open is missing"),
+        (lambda raw: raw["actions"][0].pop("max_acceleration"), r"actions\[0\]\.max_acceleration is missing"),
+        (lambda raw: raw.update(command_rate_hz=30.0), "command_rate_hz must be a multiple of rate_hz, got 30 and 20"),
+        (lambda raw: raw.update(command_lead=0), "command_lead must be a whole number, at least 1"),
+        (lambda raw: raw.update(on_violation="ignore"), "on_violation must be one of slow_down, hold"),
     ],
 )
 def test_bad_entries_are_refused_by_name(raw: dict[str, Any], change: Any, message: str) -> None:

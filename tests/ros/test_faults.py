@@ -29,6 +29,7 @@ from tests.ros.conftest import Spy, needs_simulator, until
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(300)]
 SPEC = RobotSpec.load(robot_file("sim_metaworld"))
+TARGET_POSE = SPEC.commands[0].topic
 LOADED_S = 0.3  # by how much other programs may delay ours
 
 
@@ -37,7 +38,7 @@ def wandering(tmp_path: Path) -> Iterator[tuple[EpisodeRunner, Spy]]:
     """A robot in real time that moves about at random, and a node beside it."""
     with running_robot(Setup(source="behaviour", behaviour="random"), tmp_path) as robot:
         spy = Spy()
-        spy.listen(topics.TARGET_POSE, PoseStamped)
+        spy.listen(TARGET_POSE, PoseStamped)
         spy.listen(topics.SENT_ACTION, JointTrajectory)
         robot.activate()
         until(lambda: len(set(positions(spy))) > 10, "motion")
@@ -66,26 +67,26 @@ def test_e_stop_then_interrupt(wandering: tuple[EpisodeRunner, Spy], tmp_path: P
     e_stop.publish(Bool(data=True))
     time.sleep(0.7)
     assert last_motion(spy) - pressed < 0.2 + LOADED_S
-    commands = len(spy.heard[topics.TARGET_POSE])
+    commands = len(spy.heard[TARGET_POSE])
     refused = spy.call("executor/activate", Trigger)
     assert not refused.success and "reset_e_stop" in refused.message
     e_stop.publish(Bool(data=False))  # letting go of the button is no release
     assert not spy.call("executor/activate", Trigger).success
     assert spy.call("executor/reset_e_stop", Trigger).success
     time.sleep(0.3)
-    assert len(spy.heard[topics.TARGET_POSE]) == commands
+    assert len(spy.heard[TARGET_POSE]) == commands
     assert spy.call("executor/activate", Trigger).success
-    before = len(spy.heard[topics.TARGET_POSE])
-    until(lambda: len(spy.heard[topics.TARGET_POSE]) > before + 10, "commands after activation")
+    before = len(spy.heard[TARGET_POSE])
+    until(lambda: len(spy.heard[TARGET_POSE]) > before + 10, "commands after activation")
 
     # ctrl-C reaches every process at once; the executor still sends its last command, and it is a hold.
     for pid in robot.processes.pids.values():
         os.kill(pid, signal.SIGINT)
     statuses = robot.processes.wait(timeout_s=10.0)
     assert statuses == dict.fromkeys(statuses, 0)
-    until(lambda: time.monotonic() - spy.heard[topics.TARGET_POSE][-1][0] > 0.5, "silence")
-    places = [message.pose.position for _, message in spy.heard[topics.TARGET_POSE]]
-    stamps = [message.header.stamp for _, message in spy.heard[topics.TARGET_POSE]]
+    until(lambda: time.monotonic() - spy.heard[TARGET_POSE][-1][0] > 0.5, "silence")
+    places = [message.pose.position for _, message in spy.heard[TARGET_POSE]]
+    stamps = [message.header.stamp for _, message in spy.heard[TARGET_POSE]]
     assert stamps[-1] != stamps[-2] and places[-1] == places[-2]
     assert positions(spy)[-1] == positions(spy)[-2]
     assert "Traceback" not in "".join(log.read_text() for log in tmp_path.glob("*.log"))

@@ -47,8 +47,8 @@ def test_chunks(targets: np.ndarray, stamp_ns: int) -> None:
 
 @given(arrays(np.float64, 4, elements=numbers))
 def test_commands(target: np.ndarray) -> None:
-    pose, gripper = convert.command_messages(target, SPEC, 5)
-    assert pose.header.frame_id == "base" and gripper.joint_names == ["gripper"]
+    pose = convert.pose_message(target[:3], None, 5, SPEC.base_frame)
+    gripper = convert.trajectory_message(target[3:][None], ["gripper"], 5, SPEC.period_ns)
     np.testing.assert_array_equal(convert.command_target(pose, gripper, SPEC), target)
 
 
