@@ -88,7 +88,18 @@ def sim_metaworld(setup: Setup) -> NodeProcess:
     return NodeProcess("sim_robot", "robot_stack.ros.sim_robot_node", parameters)
 
 
-DRIVERS: Mapping[str, Callable[[Setup], NodeProcess]] = {"sim_metaworld": sim_metaworld}
+def sim_arm(setup: Setup) -> NodeProcess:
+    """Driver of the simulated joint-level arm.
+
+    Raises:
+        ProphRLError: it was asked to run in lock-step.
+    """
+    if setup.lock_step:
+        raise ProphRLError("robot sim_arm runs in real time: its controller follows a clock that cannot wait")
+    return NodeProcess("sim_arm", "robot_stack.ros.sim_arm_node", {"robot": setup.robot})
+
+
+DRIVERS: Mapping[str, Callable[[Setup], NodeProcess]] = {"sim_metaworld": sim_metaworld, "sim_arm": sim_arm}
 SOURCES = ("policy", "behaviour", "keyboard")
 
 

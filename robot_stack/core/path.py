@@ -10,7 +10,9 @@ that the arm can always come to rest on it, at the last target that is known (``
 arm slow down, and more of them make it go on.
 """
 
-from collections.abc import Callable
+import itertools
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,7 +111,7 @@ class ChunkPath:
             now_ns: time of the tick [ns].
         """
         if self._lost or not self._segments or waiting.revision != self._revision:
-            self._plan(in_force, velocity, waiting)
+            self._plan(in_force, velocity, waiting, now_ns)
         if not self._segments:
             return None
         u, _ = self._asked = self._step(velocity)
@@ -130,30 +132,46 @@ class ChunkPath:
             self._u = max(0.0, self._u - 1.0)
             self._planned, self._most = self._planned[GRID:] - 1.0, self._most[GRID:]
 
-    def _plan(self, in_force: FloatArray, velocity: FloatArray, waiting: ChunkBuffer) -> None:
+    def _plan(self, in_force: FloatArray, velocity: FloatArray, waiting: ChunkBuffer, now_ns: int) -> None:
         """Lay the path through what waits now, from the targets that were taken, or from the arm where it has left the path."""
         segments = self._segments[: self._taken]
-        if self._lost and segments:
-            segments[0] = self._first(in_force, velocity, segments[0].end, segments[0].ends)
         following = [*waiting.upcoming]
+        if self._lost and segments:
+            ends = [segment.end for segment in segments]
+            skipped = self._rejoin(in_force, [segments[0].origin, *ends, *following])
+            for _ in range(max(0, skipped - len(ends))):
+                waiting.pop(now_ns)
+            following = [*ends, *following][skipped:]
+            self._taken, segments = max(0, len(ends) - skipped), []
         for index, end in enumerate(following):
             after = following[index + 1] if index + 1 < len(following) else None
             origin = segments[-1].end if segments else in_force
             length = self._delta(origin, end)
-            ends = length if after is None else (length + self._delta(end, after)) / 2
+            ending = length if after is None else (length + self._delta(end, after)) / 2
             if segments:
-                segments.append(_Segment(origin, end, length, segments[-1].ends, ends))
-            else:
-                segments.append(self._first(in_force, velocity, end, ends))
+                segments.append(_Segment(origin, end, length, segments[-1].ends, ending))
+                continue
+            # At this pace the velocity that the arm has is the mean one of the segment, which bends it least.
+            way, size = velocity * self._target_period_s, self._size(length)
+            self._u, self._pace = 0.0, min(1.0, self._size(way) / size) if size > 0.0 else 1.0
+            begins = way / self._pace if self._pace > 0.0 else length
+            segments.append(_Segment(origin, end, length, begins, ending))
         self._segments, self._revision, self._lost = segments, waiting.revision, False
         self._plan_pace()
 
-    def _first(self, in_force: FloatArray, velocity: FloatArray, end: FloatArray, ends: FloatArray) -> _Segment:
-        """A segment that begins where the arm is, as it moves."""
-        length = self._delta(in_force, end)
-        moves = bool(velocity.any())
-        self._u, self._pace = 0.0, float(moves)
-        return _Segment(in_force, end, length, velocity * self._target_period_s if moves else length, ends)
+    def _rejoin(self, in_force: FloatArray, way: Sequence[FloatArray]) -> int:
+        """How many targets of ``way`` (after its origin) to leave out for one that lies ahead of the arm.
+
+        The arm is where the way comes nearest to it; the next target is the first that is at least one period further.
+        """
+        best, along = np.inf, 0.0
+        for index, (before, after) in enumerate(itertools.pairwise(way)):
+            step, gap = self._delta(before, after)[~self._gripper], self._delta(before, in_force)[~self._gripper]
+            part = float(np.clip(gap @ step / max(step @ step, SNAP**2), 0.0, 1.0))
+            distance = float(np.linalg.norm(gap - part * step))
+            if distance < best:
+                best, along = distance, index + part
+        return min(math.ceil(along + 1.0 - SNAP), len(way) - 1) - 1
 
     def _plan_pace(self) -> None:
         if not self._segments:
@@ -208,6 +226,10 @@ class ChunkPath:
         point = compose(segment.origin, segment.offset(u)[None], self._kinds)[0]
         straight = segment.origin + u * (segment.end - segment.origin)
         return np.where(self._gripper, straight, point)
+
+    def _size(self, delta: FloatArray) -> float:
+        """Length of a delta [A], each axis in units of its velocity limit."""
+        return float(np.linalg.norm(delta / self._limits.velocity))
 
     def _delta(self, origin: FloatArray, target: FloatArray) -> FloatArray:
         return decompose(origin, target[None], self._kinds)[0]

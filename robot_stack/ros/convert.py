@@ -19,6 +19,7 @@ from robot_stack.core import se3
 from robot_stack.core.robot_spec import ActionKind, RobotSpec
 from robot_stack.core.trajectory_stream import TimedPoints
 from robot_stack.core.types import ActionChunk, FloatArray, ImageArray
+from robot_stack.drivers.trajectory_controller import JointTrajectoryGoal
 from robot_stack.episodes.messages import (
     SECOND_NS,
     BadMessageError,
@@ -97,6 +98,20 @@ def command_target(pose: PoseStamped, gripper: JointTrajectory, spec: RobotSpec)
         target[kinds == ActionKind.ROTATION] = values[3:]
     target[kinds == ActionKind.GRIPPER] = gripper.points[0].positions
     return target
+
+
+def trajectory_goal(message: JointTrajectory) -> JointTrajectoryGoal:
+    """A trajectory as a controller gets it.
+
+    Raises:
+        BadMessageError: a number is not finite.
+    """
+    positions = [list(point.positions) for point in message.points]
+    velocities = [list(point.velocities) for point in message.points]
+    if not all(np.isfinite(row).all() for row in (*positions, *velocities)):
+        raise BadMessageError("joint_trajectory", "NaN or Inf")
+    times = [to_ns(point.time_from_start) for point in message.points]
+    return JointTrajectoryGoal(to_ns(message.header.stamp), message.joint_names, times, positions, velocities)
 
 
 def timed_message(points: TimedPoints, names: Sequence[str]) -> JointTrajectory:

@@ -96,6 +96,7 @@ class ExecutorNode(Node):
         self._waits_since_ns = 0
         self._ticks: Counter[str] = Counter()
         self._count = 0  # of ticks, for what happens once an action
+        self._was_idle = False
 
         self._committed_out = self.create_publisher(JointTrajectory, topics.COMMITTED_ACTIONS, topics.COMMANDS)
         self._diagnostics_out = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, topics.COMMANDS)
@@ -210,9 +211,10 @@ class ExecutorNode(Node):
             if not self.at_rest:
                 self._tell(self._loop.brake(now_ns))
             return
-        if self._count % self._spec.commands_per_action == 0 or not self._loop.executes:
+        idle = not self._loop.executes
+        if self._count % self._spec.commands_per_action == 0 or (idle and not self._was_idle):
             self._publish_committed(now_ns)
-        self._count += 1
+        self._count, self._was_idle = self._count + 1, idle
         self._finish_tick(now_ns)
 
     def _start(self, now_ns: int) -> bool:

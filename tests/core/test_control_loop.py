@@ -168,3 +168,30 @@ def test_a_path_that_asks_too_much_is_followed_more_slowly() -> None:
     sent = np.array(world.arm.sent)[:, 0]
     assert sent[-1] == pytest.approx(0.32, abs=1e-9) and (np.diff(sent) >= -1e-12).all()
     assert 0.32 / 0.5 + 0.5 / 3.0 < np.argmax(sent >= 0.32 - 1e-9) * 0.01 < 1.0  # at full speed, and a ramp at either end
+
+
+def test_after_missed_ticks_the_loop_follows_an_arm_that_has_braked_by_itself() -> None:
+    world = World(spec=REAL_ARM)
+    world.loop.buffer.push(steps(0, 0.02, length=40), 0)
+    for k in range(30):
+        world.tick(k)
+    promised = world.arm.commands[-1].tail
+    world.loop.late([k * REAL_ARM.command_period_ns for k in (30, 31, 32)])
+    np.testing.assert_allclose(world.arm.sent[-3:], promised[:3], atol=1e-9)
+    ticks = [world.tick(k) for k in range(33, 60)]
+    assert all(tick.reasons == () for tick in ticks)  # and goes on from there, within the limits
+    places = np.array(world.arm.sent)[:, 0]
+    assert (np.diff(places) >= -1e-12).all()  # never back
+    assert places[-1] > 0.02 * (60 / 5 - 3)  # with a delay of three actions at most
+
+
+def test_an_arm_that_stands_still_when_it_hears_nothing_begins_again_from_rest() -> None:
+    world = World(arm=Arm(brakes_itself=False), spec=REAL_ARM)
+    world.loop.buffer.push(steps(0, 0.02, length=40), 0)
+    for k in range(30):
+        world.tick(k)
+    sent = len(world.arm.sent)
+    world.loop.late([30 * REAL_ARM.command_period_ns])
+    assert len(world.arm.sent) == sent and world.loop.guard.at_rest
+    world.tick(31)
+    assert np.abs(world.arm.sent[-1] - world.arm.sent[-2]).max() <= 3.0 * 0.01**2 + 1e-9
