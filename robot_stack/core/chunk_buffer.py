@@ -7,9 +7,13 @@ the stamp of a tick was made before that tick's target was consumed.
 """
 
 from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from robot_stack.core.actions import compose, decompose
+from robot_stack.core.robot_spec import ActionKind
 from robot_stack.core.types import ActionChunk, FloatArray
 
 HISTORY = 512  # ticks remembered; older than any chunk that may still be executed
@@ -39,10 +43,8 @@ class ChunkBuffer:
         Returns:
             How many of its targets now wait; 0 where the chunk is older than the one in use or wholly consumed (it is dropped).
         """
-        if self.stamp_ns is not None and chunk.stamp_ns < self.stamp_ns:
-            return 0
-        done = sum(tick_ns >= chunk.stamp_ns for tick_ns in self._consumed_ns)
-        if done >= len(chunk.targets):
+        done = self._consumed_since(chunk)
+        if done is None:
             return 0
         return self._take(chunk, chunk.targets[done:], received_ns)
 
@@ -72,3 +74,82 @@ class ChunkBuffer:
         self.stamp_ns, self.received_ns = chunk.stamp_ns, received_ns
         self.revision += 1
         return len(self._targets)
+
+    def _consumed_since(self, chunk: ActionChunk) -> int | None:
+        """Targets of ``chunk`` that are done; None where it is older than the one in use or wholly done."""
+        if self.stamp_ns is not None and chunk.stamp_ns < self.stamp_ns:
+            return None
+        done = sum(tick_ns >= chunk.stamp_ns for tick_ns in self._consumed_ns)
+        return done if done < len(chunk.targets) else None
+
+
+@dataclass
+class _Overlap:
+    """A chunk and how many of its targets are done."""
+
+    targets: FloatArray
+    done: int
+
+    @property
+    def left(self) -> int:
+        return len(self.targets) - self.done
+
+
+class EnsemblingBuffer(ChunkBuffer):
+    """Averages what several chunks say about the same step.
+
+    Args:
+        kinds: kind of each number of an action [A]; rotations are averaged on their turn from the oldest chunk's.
+        decay: a chunk weighs exp(-decay i), i = 0 for the oldest.
+    """
+
+    def __init__(self, kinds: Sequence[ActionKind], decay: float) -> None:
+        super().__init__(len(kinds))
+        self._kinds, self._decay = tuple(kinds), decay
+        self._chunks: list[_Overlap] = []
+
+    def __len__(self) -> int:
+        return max((chunk.left for chunk in self._chunks), default=0)
+
+    def push(self, chunk: ActionChunk, received_ns: int) -> int:
+        """Add ``chunk`` to those that are averaged; what was consumed since its observation is done."""
+        done = self._consumed_since(chunk)
+        if done is None:
+            return 0
+        self._chunks.append(_Overlap(np.array(chunk.targets, dtype=np.float64), done))
+        self.stamp_ns, self.received_ns = chunk.stamp_ns, received_ns
+        self.revision += 1
+        return len(self)
+
+    def replace(self, chunk: ActionChunk, received_ns: int) -> int:
+        self.clear()
+        return self.push(chunk, received_ns)
+
+    def pop(self, tick_ns: int) -> FloatArray | None:
+        if not len(self):
+            return None
+        target = self._mean(0)
+        self._consumed_ns.append(tick_ns)
+        for chunk in self._chunks:
+            chunk.done += 1
+        self._chunks = [chunk for chunk in self._chunks if chunk.left > 0]
+        return target
+
+    @property
+    def upcoming(self) -> FloatArray:
+        return np.array([self._mean(ahead) for ahead in range(len(self))]).reshape(-1, self._action_size)
+
+    def clear(self) -> None:
+        self._chunks = []
+        self.revision += 1
+
+    def _mean(self, ahead: int) -> FloatArray:
+        """Weighted mean [A] of what the chunks say about the step ``ahead`` of the next."""
+        said = np.array([chunk.targets[chunk.done + ahead] for chunk in self._chunks if chunk.left > ahead])
+        weights = np.exp(-self._decay * np.arange(len(said)))
+        oldest = said[0]
+        turns = decompose(np.broadcast_to(oldest, said.shape), said[:, None], self._kinds)[:, 0]
+        mean = compose(oldest, (weights @ turns / weights.sum())[None], self._kinds)[0]
+        grippers = [index for index, kind in enumerate(self._kinds) if kind is ActionKind.GRIPPER]
+        mean[grippers] = weights @ said[:, grippers] / weights.sum()
+        return mean

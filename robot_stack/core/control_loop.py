@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from robot_stack.core.chunk_buffer import ChunkBuffer
+from robot_stack.core.execution import ExecutionSettings
 from robot_stack.core.path import ChunkPath
 from robot_stack.core.ports import Robot
 from robot_stack.core.robot_spec import RobotSpec
@@ -27,6 +27,8 @@ class Tick:
         onsets: those of ``reasons`` that the tick before did not have.
         expired: inputs that were too old.
         starved: nothing was asked for, so the arm held.
+        requested: the target [A] of policy or teleop that the arm has begun to go to in this tick, before the guard; None where
+            it is still on its way to the one before.
     """
 
     stamp_ns: int
@@ -35,6 +37,7 @@ class Tick:
     onsets: tuple[GuardReason, ...]
     expired: tuple[StreamAge, ...]
     starved: bool
+    requested: FloatArray | None
 
 
 class ControlLoop:
@@ -45,9 +48,17 @@ class ControlLoop:
         robot: where commands go.
         ages: how old the inputs are now.
         lock_step: True where time stands still between two ticks, so that only header stamps age.
+        execution: how chunks are executed.
     """
 
-    def __init__(self, spec: RobotSpec, robot: Robot, ages: Callable[[], Iterable[StreamAge]], lock_step: bool = False) -> None:
+    def __init__(
+        self,
+        spec: RobotSpec,
+        robot: Robot,
+        ages: Callable[[], Iterable[StreamAge]],
+        lock_step: bool = False,
+        execution: ExecutionSettings | None = None,
+    ) -> None:
         self._spec = spec
         self._robot = robot
         self._ages = ages
@@ -55,14 +66,15 @@ class ControlLoop:
         period_s = 1.0 / spec.command_rate_hz
         self._path = ChunkPath(spec, period_s) if spec.commands_per_action > 1 else None
         self.guard = Guard(spec, period_s)
-        self.buffer = ChunkBuffer(len(spec.actions))
+        self._execution = execution or ExecutionSettings()
+        self.buffer = self._execution.make_buffer(spec)
         self.started = False
 
     def start(self, reference: FloatArray) -> None:
         """Begin at rest at ``reference`` [A], the target in force or the measured pose, with nothing waiting."""
         self.guard.start(reference)
         self._robot.start(reference)
-        self.buffer = ChunkBuffer(len(self._spec.actions))
+        self.buffer = self._execution.make_buffer(self._spec)
         self._drop()
         self.started = True
 
@@ -78,9 +90,15 @@ class ControlLoop:
 
     @property
     def committed(self) -> FloatArray:
-        """The target in force, then what will be sent in any case [1 + P, A]."""
-        taken = [] if self._path is None else self._path.taken
-        return np.vstack([self.guard.in_force, *taken, self.buffer.upcoming])
+        """Where the arm began its way to the next target (or is), that target, and what waits [1 + P, A]."""
+        if self._path is None or self._path.origin is None:
+            return np.vstack([self.guard.in_force, self.buffer.upcoming])
+        return np.vstack([self._path.origin, *self._path.taken, self.buffer.upcoming])
+
+    @property
+    def asks(self) -> bool:
+        """Whether a new chunk is wanted."""
+        return self._execution.asks(len(self.buffer), self._path is not None and self._path.under_way)
 
     def tick(self, now_ns: int, steady_ns: int) -> Tick:
         """Send one target of those that wait, or brake."""
@@ -115,7 +133,8 @@ class ControlLoop:
         if self._path is not None:
             self._path.advance(verdict.scale)
         self._robot.send(Command(now_ns, self._spec.command_period_ns, verdict.target, guard.velocity, guard.tail))
-        return Tick(now_ns, verdict.target, verdict.reasons, guard.onsets, expired, starved=wanted is None)
+        requested = wanted if self._path is None else self._path.begun[-1] if self._path.begun and wanted is not None else None
+        return Tick(now_ns, verdict.target, verdict.reasons, guard.onsets, expired, wanted is None, requested)
 
     def _drop(self) -> None:
         self.buffer.clear()

@@ -85,12 +85,18 @@ class ChunkPath:
         self._planned: FloatArray = np.zeros(0)  # u of the points at which the pace is planned
         self._most: FloatArray = np.zeros(0)  # largest pace squared there
         self._asked = (0.0, 0.0)  # u and pace of the point that was asked for
+        self.begun: list[FloatArray] = []  # targets [A] that the last request took
         self._lost = False
 
     @property
     def under_way(self) -> bool:
         """Whether a target has been taken that is not reached yet."""
         return self._taken > 0
+
+    @property
+    def origin(self) -> FloatArray | None:
+        """The target [A] behind the arm, from which the way to the next one began; None at the end of a path."""
+        return self._segments[0].origin if self._segments else None
 
     @property
     def taken(self) -> list[FloatArray]:
@@ -110,6 +116,7 @@ class ChunkPath:
             waiting: the targets, of which those are taken that are needed now.
             now_ns: time of the tick [ns].
         """
+        self.begun = []
         if self._lost or not self._segments or waiting.revision != self._revision:
             self._plan(in_force, velocity, waiting, now_ns)
         if not self._segments:
@@ -117,6 +124,7 @@ class ChunkPath:
         u, _ = self._asked = self._step(velocity)
         while self._taken < len(self._segments) and u > self._taken + SNAP * (self._taken > 0):
             waiting.pop(now_ns)
+            self.begun.append(self._segments[self._taken].end)
             self._taken += 1
         return self._point(u)
 

@@ -62,7 +62,8 @@ class EpisodeDecoder:
         self.ticks = ticks_of(streams, self.spec, log)
         self._states = streams.states
         sent = sorted(streams.sent)
-        self.achieved_rate_hz = (len(sent) - 1) * 1e9 / (sent[-1] - sent[0]) if len(sent) > 1 else self.spec.rate_hz
+        actions = (len(sent) - 1) / self.spec.commands_per_action
+        self.achieved_rate_hz = actions * 1e9 / (sent[-1] - sent[0]) if len(sent) > 1 else self.spec.rate_hz
 
     def rows(self) -> Iterator[Row]:
         """The ticks in order; those before every stream has delivered are left out.

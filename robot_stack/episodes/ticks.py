@@ -10,18 +10,16 @@ from typing import Any
 
 from rosbags.serde import SerdeError
 
-from robot_stack.core.chunk_buffer import ChunkBuffer
 from robot_stack.core.errors import BadFileError
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.core.types import FloatArray
 from robot_stack.episodes.log_reader import EpisodeLog, LoggedMessage
 from robot_stack.episodes.log_writer import TYPESTORE
-from robot_stack.episodes.messages import BadMessageError, chunk_of, joint_values, pose_values, trajectory_targets
+from robot_stack.episodes.messages import BadMessageError, joint_values, pose_values, trajectory_targets
 
-SENT, COMMITTED, IN_FORCE = "sent_action", "committed_actions", "target_in_force"
-CHUNK, TELEOP, TASK, SUCCESS = "action_chunk", "teleop/action", "task", "evaluation/success"
-POSE, JOINTS = "ee_pose", "joint_states"
-SMALL = (SENT, COMMITTED, IN_FORCE, CHUNK, TELEOP, TASK, SUCCESS, POSE, JOINTS)
+SENT, REQUESTED, COMMITTED, IN_FORCE = "sent_action", "requested_action", "committed_actions", "target_in_force"
+TASK, SUCCESS, POSE, JOINTS = "task", "evaluation/success", "ee_pose", "joint_states"
+SMALL = (SENT, REQUESTED, COMMITTED, IN_FORCE, TASK, SUCCESS, POSE, JOINTS)
 EVEN = 0.01  # ticks that keep the nominal period this well (relative) are taken as they are
 
 _log = logging.getLogger(__name__)
@@ -53,14 +51,16 @@ class SmallStreams:
     """What a log holds besides pictures, in the order of the log.
 
     Attributes:
-        sent: stamp -> (target sent, target asked for).
+        sent: stamp -> target sent.
+        requested: (stamp, target asked for).
         references: (stamp, target in force) as told by the executor, or by the arm's driver.
         successes: (stamp, task done).
         states: (stamp, topic, value) of poses [6] and joints.
         instruction: as published.
     """
 
-    sent: dict[int, tuple[FloatArray, FloatArray]] = field(default_factory=dict)
+    sent: dict[int, FloatArray] = field(default_factory=dict)
+    requested: list[tuple[int, FloatArray]] = field(default_factory=list)
     references: list[tuple[int, FloatArray]] = field(default_factory=list)
     successes: list[tuple[int, bool]] = field(default_factory=list)
     states: list[tuple[int, str, Any]] = field(default_factory=list)
@@ -74,19 +74,19 @@ def read_small_streams(log: EpisodeLog, spec: RobotSpec) -> SmallStreams:
         BadFileError: the log is damaged.
     """
     streams = SmallStreams()
-    buffer = ChunkBuffer(len(spec.actions))  # what the executor did with the chunks, done again
     dropped: Counter[str] = Counter()
     for message in log.messages(lambda topic: relative(topic, SMALL) is not None):
         name = relative(message.topic, SMALL)
         assert name is not None
         try:
-            _take(streams, buffer, name, message, spec)
+            _take(streams, name, message, spec)
         except BadMessageError as error:
             if not dropped[name]:
                 _log.warning("%s: %s; dropped, as are further ones", log.path.name, error)
             dropped[name] += 1
     streams.states.sort(key=lambda entry: entry[0])
     streams.references.sort(key=lambda entry: entry[0])
+    streams.requested.sort(key=lambda entry: entry[0])
     return streams
 
 
@@ -94,7 +94,8 @@ def ticks_of(streams: SmallStreams, spec: RobotSpec, log: EpisodeLog) -> list[Ti
     """The ticks of an episode, one nominal period apart.
 
     Ticks that jitter (real time) are put on an even grid from the first to the last; a grid point takes what was sent last
-    before the middle of its period, so a tick that was missed repeats the target in force.
+    before the middle of its period, so a tick that was missed repeats the target in force. Where commands come more often than
+    actions, it takes the last command of its period.
 
     Raises:
         BadFileError: no action was sent.
@@ -103,17 +104,20 @@ def ticks_of(streams: SmallStreams, spec: RobotSpec, log: EpisodeLog) -> list[Ti
     if not stamps:
         raise BadFileError(log.path, f"no {SENT} in it: nothing was executed")
     period = spec.period_ns
-    if any(abs(after - before - period) > EVEN * period for before, after in itertools.pairwise(stamps)):
+    often = spec.commands_per_action > 1
+    until = period - spec.command_period_ns // 2 if often else period // 2
+    if often or any(abs(after - before - period) > EVEN * period for before, after in itertools.pairwise(stamps)):
         count = round((stamps[-1] - stamps[0]) / period) + 1
         grid = [stamps[0] + k * period for k in range(count)]
-        chosen = [stamps[bisect_right(stamps, stamp + period // 2) - 1] for stamp in grid]
+        chosen = [stamps[bisect_right(stamps, stamp + until) - 1] for stamp in grid]
     else:
         grid = chosen = stamps
     known = bisect_right(streams.references, grid[0], key=lambda entry: entry[0])
     ticks: list[Tick] = []
     commanded = streams.references[known - 1][1] if known else None
     for stamp, source in zip(grid, chosen, strict=True):
-        sent, wanted = streams.sent[source]
+        sent = streams.sent[source]
+        wanted = _requested_at(streams.requested, source, sent, period if often else 0)
         if commanded is not None:  # else nobody told the first reference: the row would invent one
             done, done_next = (_success_at(streams.successes, at) for at in (stamp, stamp + period))
             ticks.append(Tick(stamp, commanded, sent, wanted, done, done_next))
@@ -138,18 +142,14 @@ def deserialise(message: LoggedMessage) -> Any:
         raise BadMessageError(message.topic, f"not a {message.msgtype}: {error!r}") from error
 
 
-def _take(streams: SmallStreams, buffer: ChunkBuffer, name: str, logged: LoggedMessage, spec: RobotSpec) -> None:
+def _take(streams: SmallStreams, name: str, logged: LoggedMessage, spec: RobotSpec) -> None:
     message, stamp = deserialise(logged), logged.stamp_ns
     if name == SENT:
-        target = trajectory_targets(message, spec, name)[0]
-        wanted = buffer.pop(stamp)
-        streams.sent[stamp] = (target, target if wanted is None else wanted)
+        streams.sent[stamp] = trajectory_targets(message, spec, name)[0]
+    elif name == REQUESTED:
+        streams.requested.append((stamp, trajectory_targets(message, spec, name)[0]))
     elif name in (COMMITTED, IN_FORCE):
         streams.references.append((stamp, trajectory_targets(message, spec, name)[0]))
-    elif name == CHUNK:
-        buffer.push(chunk_of(message, spec, name), stamp)
-    elif name == TELEOP:
-        buffer.replace(chunk_of(message, spec, name), stamp)
     elif name == POSE:
         streams.states.append((stamp, name, pose_values(message, name)))
     elif name == JOINTS:
@@ -158,6 +158,12 @@ def _take(streams: SmallStreams, buffer: ChunkBuffer, name: str, logged: LoggedM
         streams.successes.append((stamp, bool(message.data)))
     else:
         streams.instruction = str(message.data)
+
+
+def _requested_at(requests: list[tuple[int, FloatArray]], stamp_ns: int, sent: FloatArray, at_most_ns: int) -> FloatArray:
+    """What was asked for when ``sent`` was sent: the last request, if it is not older than ``at_most_ns``; else just that."""
+    at = bisect_right(requests, stamp_ns, key=lambda entry: entry[0]) - 1
+    return requests[at][1] if at >= 0 and stamp_ns - requests[at][0] <= at_most_ns else sent
 
 
 def _success_at(successes: list[tuple[int, bool]], stamp_ns: int) -> bool | None:

@@ -1,8 +1,9 @@
 """The executor: the only publisher of arm commands, in a process of its own, free of models.
 
-It keeps the chunk buffer and the guard (``core.control_loop``). Policy and teleop only ever talk to it. Each tick it publishes
-``committed_actions``: point 0 is the target in force, further points are what will be sent in any case. A source answers with
-a chunk (or a single target). In lock-step a tick waits for that answer; in real time it holds until one comes.
+It keeps the chunk buffer and the guard (``core.control_loop``). Policy and teleop only ever talk to it. Once for each action it
+publishes ``committed_actions``: point 0 is the target in force, further points are what will be sent unless a new chunk comes.
+Its frame id is "request" where one is wanted (``core.execution``). A source answers with a chunk, or with a single target. In
+lock-step a tick waits for that answer; in real time the arm comes to rest where none comes.
 
 It handles SIGINT and SIGTERM itself, because rclpy's handlers close the context before a last command can be sent.
 """
@@ -29,7 +30,8 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from robot_stack.core.control_loop import ControlLoop, Tick
-from robot_stack.core.errors import UnknownNameError
+from robot_stack.core.errors import ProphRLError, UnknownNameError
+from robot_stack.core.execution import ExecutionMode, ExecutionSettings
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.core.safety import GuardReason, StreamAge
 from robot_stack.core.stream_buffer import RobotStreams, StreamBuffer
@@ -54,6 +56,8 @@ class ExecutorSettings:
         source: whom the arm follows: "policy" (chunks) or "teleop" (single targets).
         lock_step: tick on ``/clock`` and wait for the source; else tick on a wall timer.
         target_in_force: the arm's driver tells what its controller follows; motion starts there, else at the measured pose.
+        execution: how chunks are executed, see ``core.execution.ExecutionMode``; and
+        refill, ensembling_decay: see ``core.execution.ExecutionSettings``.
         answer_timeout_s: longest wait for a chunk in lock-step, wall time [s].
         heartbeat_timeout_s: longest silence of a policy in real time [s].
         teleop_timeout_s: age at which a single target has expired in real time [s].
@@ -64,6 +68,9 @@ class ExecutorSettings:
     source: str = "policy"
     lock_step: bool = True
     target_in_force: bool = True
+    execution: str = ExecutionMode.SYNCHRONOUS.value
+    refill: int = ExecutionSettings.refill
+    ensembling_decay: float = ExecutionSettings.decay
     answer_timeout_s: float = 30.0
     heartbeat_timeout_s: float = 0.2
     teleop_timeout_s: float = 0.2
@@ -85,7 +92,7 @@ class ExecutorNode(Node):
         self._reported: StreamBuffer[FloatArray] = StreamBuffer(topics.TARGET_IN_FORCE)
         self._heartbeat: tuple[int, int] | None = None  # stamp, receipt [ns]
         self._arm = CommandedArm(self, self._spec)
-        self._loop = ControlLoop(self._spec, self._arm, self._ages, self._lock_step)
+        self._loop = ControlLoop(self._spec, self._arm, self._ages, self._lock_step, self._execution())
         self._complaints = Complaints(self.get_logger())
         periods = max(1, self._spec.command_lead - 1) if self._arm.brakes_itself else 1
         self._grid = TickGrid(self._spec.command_period_ns, slack_ns=periods * self._spec.command_period_ns)
@@ -95,10 +102,10 @@ class ExecutorNode(Node):
         self._awaits_ns: int | None = None  # the tick that waits for a chunk
         self._waits_since_ns = 0
         self._ticks: Counter[str] = Counter()
-        self._count = 0  # of ticks, for what happens once an action
-        self._was_idle = False
+        self._count = 0  # of ticks in which nothing was executed
 
         self._committed_out = self.create_publisher(JointTrajectory, topics.COMMITTED_ACTIONS, topics.COMMANDS)
+        self._requested_out = self.create_publisher(JointTrajectory, topics.REQUESTED_ACTION, topics.COMMANDS)
         self._diagnostics_out = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, topics.COMMANDS)
         self._subscribe()
         for name, callback in {
@@ -112,6 +119,15 @@ class ExecutorNode(Node):
         self.create_timer(1.0, self._on_second, clock=steady)
         if not self._lock_step:
             self.create_timer(1.0 / self._spec.command_rate_hz, self._on_timer, clock=steady)
+
+    def _execution(self) -> ExecutionSettings:
+        settings, modes = self._settings, [mode.value for mode in ExecutionMode]
+        if settings.execution not in modes:
+            raise UnknownNameError("execution of chunks", settings.execution, modes)
+        try:
+            return ExecutionSettings(ExecutionMode(settings.execution), settings.refill, settings.ensembling_decay)
+        except ValueError as error:
+            raise ProphRLError(f"executor: {error}") from error
 
     def _subscribe(self) -> None:
         settings = self._settings
@@ -183,11 +199,11 @@ class ExecutorNode(Node):
         if not self._loop.started and not self._start(now_ns):
             return
         self._publish_committed(now_ns)
-        if len(self._loop.buffer):
-            self._finish_tick(now_ns)
-        else:
+        if self._loop.asks:
             self._awaits_ns = now_ns
             self._waits_since_ns = time.monotonic_ns()
+        else:
+            self._finish_tick(now_ns)
 
     def _on_timer(self) -> None:
         now_ns = self._now_ns()
@@ -211,10 +227,11 @@ class ExecutorNode(Node):
             if not self.at_rest:
                 self._tell(self._loop.brake(now_ns))
             return
+        often = self._spec.commands_per_action
         idle = not self._loop.executes
-        if self._count % self._spec.commands_per_action == 0 or (idle and not self._was_idle):
+        if often == 1 or (idle and self._count % often == 0):  # else it is told when the way to a target begins
             self._publish_committed(now_ns)
-        self._count, self._was_idle = self._count + 1, idle
+        self._count = self._count + 1 if idle else 0
         self._finish_tick(now_ns)
 
     def _start(self, now_ns: int) -> bool:
@@ -229,9 +246,9 @@ class ExecutorNode(Node):
         return reference is not None
 
     def _publish_committed(self, now_ns: int) -> None:
-        committed = self._loop.committed
-        names, period_ns = self._spec.action_names, self._spec.period_ns
-        self._committed_out.publish(convert.trajectory_message(committed, names, now_ns, period_ns))
+        message = convert.trajectory_message(self._loop.committed, self._spec.action_names, now_ns, self._spec.period_ns)
+        message.header.frame_id = topics.REQUEST if self._loop.asks else ""
+        self._committed_out.publish(message)
 
     def _finish_tick(self, now_ns: int) -> None:
         self._awaits_ns = None
@@ -239,6 +256,12 @@ class ExecutorNode(Node):
             return
         tick = self._loop.tick(now_ns, time.monotonic_ns())
         self._ticks["starved" if tick.starved else "moved"] += 1
+        if tick.requested is not None:
+            names, period_ns = self._spec.action_names, self._spec.period_ns
+            requested = convert.trajectory_message(tick.requested[None], names, now_ns, period_ns, first_ns=period_ns)
+            self._requested_out.publish(requested)
+            if self._spec.commands_per_action > 1:
+                self._publish_committed(now_ns)
         self._tell(tick)
 
     def _tell(self, tick: Tick) -> None:

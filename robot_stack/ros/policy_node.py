@@ -1,8 +1,8 @@
 """A policy as a lifecycle node: configure loads and warms up, activate begins an episode, deactivate falls silent.
 
-It infers when the executor asks: ``committed_actions`` without further points. The reference of its deltas is the target that
-was in force at the observation. Inference runs in a worker thread, never in a callback; the heartbeat comes from that worker,
-so that a policy that hangs is silent.
+It infers when the executor asks (``committed_actions`` with the frame id "request"). The reference of its deltas is the target
+that was in force at the observation. Inference runs in a worker thread, never in a callback; the heartbeat comes from that
+worker, so that a policy that hangs is silent.
 """
 
 import queue
@@ -39,6 +39,7 @@ class PolicySettings:
     Attributes:
         robot: name of the robot file, or a path to one.
         policy: "onnx:<folder of an exported policy>".
+        prefix: targets that a chunk has to begin with, as they will be sent while it is computed (real-time chunking); else 0.
         exploration: noise level with which it acts; 0 is the policy as it is evaluated.
         seed: of the noise of the next episode; read on activation.
         lock_step: answer with the observation of exactly the tick that asks.
@@ -48,12 +49,35 @@ class PolicySettings:
 
     robot: str = "sim_metaworld"
     policy: str = ""
+    prefix: int = 0
     exploration: float = 0.0
     seed: int = 0
     lock_step: bool = True
     heartbeat_s: float = 0.05
     sensor_reliability: str = "reliable"
     sensor_depth: int = 100
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the executor asks for.
+
+    Attributes:
+        stamp_ns: time of the tick [ns].
+        prefix: targets [P, A] after the one in force that will be sent in any case; the chunk begins with them.
+    """
+
+    stamp_ns: int
+    prefix: FloatArray
+
+
+@dataclass(frozen=True)
+class Job:
+    """One inference."""
+
+    episode: int
+    observation: Observation
+    prefix: FloatArray
 
 
 class InferenceWorker(threading.Thread):
@@ -78,16 +102,16 @@ class InferenceWorker(threading.Thread):
         super().__init__(name="inference", daemon=True)
         self._policy, self._answer, self._beat, self._fail = policy, answer, beat, fail
         self._heartbeat_s = heartbeat_s
-        self._jobs: queue.SimpleQueue[tuple[int, Observation] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._busy = threading.Event()
 
     @property
     def busy(self) -> bool:
         return self._busy.is_set()
 
-    def ask(self, episode: int, observation: Observation) -> None:
+    def ask(self, job: Job) -> None:
         self._busy.set()
-        self._jobs.put((episode, observation))
+        self._jobs.put(job)
 
     def stop(self) -> None:
         self._jobs.put(None)
@@ -108,10 +132,9 @@ class InferenceWorker(threading.Thread):
             return True
         if job is None:
             return False
-        episode, observation = job
-        chunk = self._policy.infer(observation, np.empty((0, len(observation.commanded))))
+        chunk = self._policy.infer(job.observation, job.prefix)
         self._busy.clear()
-        self._answer(episode, chunk)
+        self._answer(job.episode, chunk)
         return True
 
 
@@ -127,7 +150,7 @@ class PolicyNode(LifecycleNode):
         self._failure: BaseException | None = None
         self._streams = RobotStreams(self._spec, self._settings.lock_step)
         self._in_force: StreamBuffer[FloatArray] = StreamBuffer(topics.COMMITTED_ACTIONS)
-        self._asked_ns: int | None = None
+        self._asked: Request | None = None
         self._instruction = ""
         self._active = False
         self._episode = 0
@@ -161,7 +184,7 @@ class PolicyNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         assert self._policy is not None
         self._policy.reset(int(self.get_parameter("seed").value))
-        self._asked_ns = None
+        self._asked = None
         self._in_force.clear()
         self._episode += 1
         self._active = True
@@ -201,23 +224,23 @@ class PolicyNode(LifecycleNode):
             targets = convert.trajectory_targets(message, self._spec, topics.COMMITTED_ACTIONS)
             stamp_ns = convert.to_ns(message.header.stamp)
             self._in_force.push(stamp_ns, time.monotonic_ns(), targets[0])
-            if len(targets) == 1:
-                self._asked_ns = stamp_ns
+            if message.header.frame_id == topics.REQUEST:
+                self._asked = Request(stamp_ns, targets[1 : 1 + self._settings.prefix])
         self._try_infer()
 
     # Inference
 
     def _try_infer(self) -> None:
         """Begin to infer once everything that the request needs is here."""
-        asked_ns, worker = self._asked_ns, self._worker
-        if asked_ns is None or not self._active or worker is None or worker.busy:
+        asked, worker = self._asked, self._worker
+        if asked is None or not self._active or worker is None or worker.busy:
             return
-        if self._settings.lock_step and not self._streams.complete(asked_ns):
+        if self._settings.lock_step and not self._streams.complete(asked.stamp_ns):
             return
-        observation = self._observation(asked_ns)
+        observation = self._observation(asked.stamp_ns)
         if observation is not None:
-            self._asked_ns = None
-            worker.ask(self._episode, observation)
+            self._asked = None
+            worker.ask(Job(self._episode, observation, asked.prefix))
 
     def _observation(self, asked_ns: int) -> Observation | None:
         blank = np.zeros(len(self._spec.actions))

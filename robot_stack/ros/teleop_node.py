@@ -121,7 +121,7 @@ class TeleopNode(LifecycleNode):
             return
         with self._complaints.about(topics.COMMITTED_ACTIONS):
             targets = convert.trajectory_targets(message, self._spec, topics.COMMITTED_ACTIONS)
-            if len(targets) == 1 or not self._settings.lock_step:
+            if message.header.frame_id == topics.REQUEST or not self._settings.lock_step:
                 self._asked = (convert.to_ns(message.header.stamp), targets[-1])
         self._try_answer()
 

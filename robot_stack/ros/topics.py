@@ -22,6 +22,8 @@ TARGET_IN_FORCE = (
 )
 ACTION_CHUNK = "action_chunk"
 COMMITTED_ACTIONS = "committed_actions"
+REQUEST = "request"  # frame id of committed actions where a new chunk is wanted
+REQUESTED_ACTION = "requested_action"  # what policy or teleop asked for, before the guard
 SENT_ACTION = "sent_action"
 TELEOP_ACTION = "teleop/action"
 HEARTBEAT = "policy/heartbeat"
@@ -112,6 +114,7 @@ def contract(spec: RobotSpec) -> tuple[TopicEntry, ...]:
         ),
         TopicEntry(ACTION_CHUNK, JointTrajectory),
         TopicEntry(COMMITTED_ACTIONS, JointTrajectory),
+        TopicEntry(REQUESTED_ACTION, JointTrajectory),
         TopicEntry(SENT_ACTION, JointTrajectory),
         TopicEntry(TELEOP_ACTION, JointTrajectory),
         TopicEntry(HEARTBEAT, Header),  # its stamp comes first, too

@@ -85,6 +85,7 @@ class FakeEpisode:
             yield trajectory("committed_actions", self.commanded[k : k + 1], names, stamp)
             if k % chunk == 0:
                 yield trajectory("action_chunk", self.wanted[k : k + chunk], names, stamp, first_ns=PERIOD_NS)
+            yield trajectory("requested_action", self.wanted[k : k + 1], names, stamp, first_ns=PERIOD_NS)
             yield trajectory("sent_action", self.sent[k : k + 1], names, stamp, first_ns=PERIOD_NS)
         yield message("evaluation/success", "std_msgs/msg/Bool", self.stamps[-1], data=self.success[-1])
 

@@ -140,6 +140,7 @@ def test_a_request_that_finds_the_policy_busy_with_the_last_episode_is_answered(
             outs[topics.EE_POSE].publish(convert.pose_message(np.zeros(3), None, stamp_ns, "base"))
             here = np.array([[0.0, 0.6, 0.2, 1.0]])
             request = convert.trajectory_message(here, SPEC.action_names, stamp_ns, SPEC.period_ns)
+            request.header.frame_id = topics.REQUEST
             outs[topics.COMMITTED_ACTIONS].publish(request)
 
         node.trigger_activate()

@@ -49,7 +49,7 @@ def test_recorded_episodes_are_those_of_the_simulator(tmp_path: Path) -> None:
         once_a_tick = {topic: count for topic, count in found.items() if topic not in ("/task", "/diagnostics")}
         assert set(once_a_tick.values()) == {HORIZON, HORIZON + 1}
         assert once_a_tick.pop("/evaluation/success") == HORIZON + 1  # and the verdict after the last
-        assert len(once_a_tick) == 12 and found["/task"] >= 1
+        assert len(once_a_tick) == 13 and found["/task"] >= 1
 
         behaviour = make_behaviour("noisy", spec, TASK, generator("collect", TASK, "noisy", seed), 1.0)
         direct = run_episode(arm, behaviour, "direct", "noisy", seed, HORIZON)
