@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock as RosClock
 from rclpy.clock import ClockType
 from rclpy.executors import SingleThreadedExecutor
@@ -25,7 +24,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 from rosgraph_msgs.msg import Clock
-from std_msgs.msg import Bool, Header
+from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
@@ -33,7 +32,7 @@ from robot_stack.core.control_loop import ControlLoop, Tick
 from robot_stack.core.errors import ProphRLError, UnknownNameError
 from robot_stack.core.execution import ExecutionMode, ExecutionSettings
 from robot_stack.core.robot_spec import RobotSpec
-from robot_stack.core.safety import GuardReason, StreamAge
+from robot_stack.core.safety import StreamAge
 from robot_stack.core.stream_buffer import RobotStreams, StreamBuffer
 from robot_stack.core.tick_grid import TickGrid
 from robot_stack.core.types import FloatArray
@@ -41,7 +40,9 @@ from robot_stack.paths import robot_file
 from robot_stack.ros import convert, topics
 from robot_stack.ros.commanded_arm import CommandedArm
 from robot_stack.ros.connections import tell_connections
+from robot_stack.ros.executor_outputs import ExecutorOutputs
 from robot_stack.ros.node import Complaints, declare_parameters, guarded_main
+from robot_stack.ros.source_watch import SourceWatch
 from robot_stack.ros.stream_bridge import StreamBridge
 
 SOURCES = ("policy", "teleop")
@@ -90,7 +91,9 @@ class ExecutorNode(Node):
         self._lock_step = self._settings.lock_step
         self._streams = RobotStreams(self._spec, self._lock_step)
         self._reported: StreamBuffer[FloatArray] = StreamBuffer(topics.TARGET_IN_FORCE)
-        self._heartbeat: tuple[int, int] | None = None  # stamp, receipt [ns]
+        teleop = self._settings.source == "teleop"
+        silence_s = self._settings.teleop_timeout_s if teleop else self._settings.heartbeat_timeout_s
+        self._watch = SourceWatch(self, self._settings.source, silence_s)
         self._arm = CommandedArm(self, self._spec)
         self._loop = ControlLoop(self._spec, self._arm, self._ages, self._lock_step, self._execution())
         self._complaints = Complaints(self.get_logger())
@@ -104,9 +107,7 @@ class ExecutorNode(Node):
         self._ticks: Counter[str] = Counter()
         self._count = 0  # of ticks in which nothing was executed
 
-        self._committed_out = self.create_publisher(JointTrajectory, topics.COMMITTED_ACTIONS, topics.COMMANDS)
-        self._requested_out = self.create_publisher(JointTrajectory, topics.REQUESTED_ACTION, topics.COMMANDS)
-        self._diagnostics_out = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, topics.COMMANDS)
+        self._outputs = ExecutorOutputs(self, self._spec)
         self._subscribe()
         for name, callback in {
             "activate": self._on_activate,
@@ -143,7 +144,6 @@ class ExecutorNode(Node):
             self.create_subscription(JointTrajectory, topics.TARGET_IN_FORCE, self._on_target_in_force, sensor)
         if settings.source == "policy":
             self.create_subscription(JointTrajectory, topics.ACTION_CHUNK, self._on_chunk, topics.COMMANDS)
-            self.create_subscription(Header, topics.HEARTBEAT, self._on_heartbeat, topics.COMMANDS)
         else:
             self.create_subscription(JointTrajectory, topics.TELEOP_ACTION, self._on_chunk, topics.COMMANDS)
         self.create_subscription(Bool, topics.E_STOP, self._on_e_stop, topics.COMMANDS)
@@ -157,9 +157,6 @@ class ExecutorNode(Node):
             target = convert.trajectory_targets(message, self._spec, topics.TARGET_IN_FORCE)[0]
             self._reported.push(convert.to_ns(message.header.stamp), time.monotonic_ns(), target)
         self._try_tick()
-
-    def _on_heartbeat(self, message: Header) -> None:
-        self._heartbeat = (convert.to_ns(message.stamp), time.monotonic_ns())
 
     def _on_clock(self, message: Clock) -> None:
         self._clock_ns = convert.to_ns(message.clock)
@@ -246,9 +243,7 @@ class ExecutorNode(Node):
         return reference is not None
 
     def _publish_committed(self, now_ns: int) -> None:
-        message = convert.trajectory_message(self._loop.committed, self._spec.action_names, now_ns, self._spec.period_ns)
-        message.header.frame_id = topics.REQUEST if self._loop.asks else ""
-        self._committed_out.publish(message)
+        self._outputs.tell_committed(self._loop.committed, self._loop.asks, now_ns)
 
     def _finish_tick(self, now_ns: int) -> None:
         self._awaits_ns = None
@@ -257,9 +252,7 @@ class ExecutorNode(Node):
         tick = self._loop.tick(now_ns, time.monotonic_ns())
         self._ticks["starved" if tick.starved else "moved"] += 1
         if tick.requested is not None:
-            names, period_ns = self._spec.action_names, self._spec.period_ns
-            requested = convert.trajectory_message(tick.requested[None], names, now_ns, period_ns, first_ns=period_ns)
-            self._requested_out.publish(requested)
+            self._outputs.tell_requested(tick.requested, now_ns)
             if self._spec.commands_per_action > 1:
                 self._publish_committed(now_ns)
         self._tell(tick)
@@ -273,13 +266,7 @@ class ExecutorNode(Node):
         ages = self._streams.ages()
         if self._lock_step or not self._loop.executes:
             return ages
-        if self._settings.source == "teleop":
-            buffer, limit_ns = self._loop.buffer, round(self._settings.teleop_timeout_s * convert.SECOND_NS)
-            stamp_ns, received_ns = buffer.stamp_ns, buffer.received_ns
-        else:
-            limit_ns = round(self._settings.heartbeat_timeout_s * convert.SECOND_NS)
-            stamp_ns, received_ns = self._heartbeat or (None, None)
-        return (*ages, StreamAge(self._settings.source, stamp_ns, received_ns, limit_ns, GuardReason.SOURCE_SILENT))
+        return (*ages, self._watch.age(self._loop.buffer))
 
     def _now_ns(self) -> int:
         return self._clock_ns if self._lock_step else int(self.get_clock().now().nanoseconds)
@@ -339,13 +326,9 @@ class ExecutorNode(Node):
             self._awaits_ns = None
             self._active = False
         guard = self._loop.guard
-        status = DiagnosticStatus(name="executor: guard", hardware_id=self._spec.name)
-        status.level = DiagnosticStatus.ERROR if guard.e_stopped else DiagnosticStatus.OK
-        status.message = "e-stop" if guard.e_stopped else "active" if self._active else "inactive"
+        state = "e-stop" if guard.e_stopped else "active" if self._active else "inactive"
         counts = {**self._ticks, **{reason.value: count for reason, count in guard.counts.items()}}
-        status.values = [KeyValue(key=key, value=str(count)) for key, count in counts.items()]
-        stamp = convert.header(self.get_clock().now().nanoseconds)
-        self._diagnostics_out.publish(DiagnosticArray(header=stamp, status=[status]))
+        self._outputs.tell_state(state, guard.e_stopped, counts, int(self.get_clock().now().nanoseconds))
 
     def _source_name(self) -> str:
         topic = topics.TELEOP_ACTION if self._settings.source == "teleop" else topics.ACTION_CHUNK
