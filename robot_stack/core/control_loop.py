@@ -49,6 +49,7 @@ class ControlLoop:
         ages: how old the inputs are now.
         lock_step: True where time stands still between two ticks, so that only header stamps age.
         execution: how chunks are executed.
+        penetration: how deep the arm is where it must not be, see ``core.workspace``; None: everywhere is allowed.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class ControlLoop:
         ages: Callable[[], Iterable[StreamAge]],
         lock_step: bool = False,
         execution: ExecutionSettings | None = None,
+        penetration: Callable[[FloatArray], FloatArray] | None = None,
     ) -> None:
         self._spec = spec
         self._robot = robot
@@ -65,7 +67,7 @@ class ControlLoop:
         self._lock_step = lock_step
         period_s = 1.0 / spec.command_rate_hz
         self._path = ChunkPath(spec, period_s) if spec.commands_per_action > 1 else None
-        self.guard = Guard(spec, period_s)
+        self.guard = Guard(spec, period_s, penetration)
         self._execution = execution or ExecutionSettings()
         self.buffer = self._execution.make_buffer(spec)
         self.started = False

@@ -11,6 +11,7 @@ periods, with the velocities v (n - 1)/n, ..., v/n, 0, where n is the least numb
 
 import enum
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,8 @@ from robot_stack.core.types import FloatArray
 
 ROUND_OFF = 1e-9  # m, rad or opening: what lies below is arithmetic, not motion
 BISECTIONS = 24  # halvings of a scale where no closed form is known: 6e-8 of a step
+COARSE_BISECTIONS = 7  # where each costs the arm's kinematics at several points: 1 % of a step
+TAIL_POINTS = 8  # of a brake at which the arm's kinematics is looked at; boxes have a margin for what lies between
 
 
 class Limit(enum.StrEnum):
@@ -29,6 +32,7 @@ class Limit(enum.StrEnum):
     POSITION = "position limit"
     VELOCITY = "velocity limit"
     ACCELERATION = "acceleration limit"
+    WORKSPACE = "workspace or keep-out box"
 
 
 @dataclass(frozen=True)
@@ -50,10 +54,12 @@ class MotionLimits:
     Args:
         spec: the robot file.
         period_s: time of one step [s].
+        penetration: how deep [m] any point of the arm is where it must not be, for targets [N, A] -> [N]; at most 0: nowhere.
     """
 
-    def __init__(self, spec: RobotSpec, period_s: float) -> None:
+    def __init__(self, spec: RobotSpec, period_s: float, penetration: Callable[[FloatArray], FloatArray] | None = None) -> None:
         self._kinds = spec.action_kinds
+        self._penetration = penetration
         self._period_s = period_s
         self._lower, self._upper = spec.lower, spec.upper
         kinds = np.array(self._kinds)
@@ -72,10 +78,13 @@ class MotionLimits:
         limits = [limit for limit, most in scales.items() if most <= scale < 1.0]
         if slowest > scale:
             return AllowedStep(None, (Limit.ACCELERATION,))
-        inside = self._largest_inside(previous, step, slowest, scale)
-        if inside is None:
-            return AllowedStep(None, (*limits, Limit.POSITION))
-        return AllowedStep(inside, (*limits, Limit.POSITION) if inside < scale else tuple(limits))
+        for limit, largest in ((Limit.POSITION, self._largest_inside), (Limit.WORKSPACE, self._largest_clear)):
+            inside = largest(previous, step, slowest, scale)
+            if inside is None:
+                return AllowedStep(None, (*limits, limit))
+            if inside < scale:
+                scale, limits = inside, [*limits, limit]
+        return AllowedStep(scale, tuple(limits))
 
     def brake_periods(self, velocity: FloatArray) -> int:
         """The n of a brake from ``velocity`` [A]; its first n - 1 periods move."""
@@ -118,9 +127,31 @@ class MotionLimits:
     def _largest_inside(self, previous: FloatArray, step: FloatArray, slowest: float, scale: float) -> float | None:
         """The largest scale up to ``scale`` from which a brake ends inside the box; None where it is below ``slowest``."""
         inside = min(scale, self._before_the_faces(previous, step))
-        if self._rotation.any():
-            inside = self._bisected(previous, step, slowest, inside)
-        return inside if inside >= slowest else None
+        if inside < slowest:
+            return None
+        if not self._rotation.any():
+            return inside
+        outside = self._outside(previous[None])[0]
+
+        def stays_inside(scale: float) -> bool:
+            points = np.concatenate(self._after(previous, step, scale))
+            return bool((self._outside(points) <= np.maximum(outside, 0.0) + ROUND_OFF)[:, self._rotation].all())
+
+        return _largest(stays_inside, slowest, inside, BISECTIONS)
+
+    def _largest_clear(self, previous: FloatArray, step: FloatArray, slowest: float, scale: float) -> float | None:
+        """The largest scale up to ``scale`` whose step and brake go (no further) where the arm must not be."""
+        if self._penetration is None:
+            return scale
+        penetration = self._penetration
+        already = max(0.0, float(penetration(previous[None])[0]))
+
+        def stays_clear(scale: float) -> bool:
+            first, tail = self._after(previous, step, scale)
+            seen = tail[np.unique(np.linspace(0, len(tail) - 1, TAIL_POINTS, dtype=int))] if len(tail) else tail
+            return bool((penetration(np.concatenate([first, seen])) <= already + ROUND_OFF).all())
+
+        return _largest(stays_clear, slowest, scale, COARSE_BISECTIONS)
 
     def _before_the_faces(self, previous: FloatArray, step: FloatArray) -> float:
         """The largest scale whose step and brake do not go (further) out of the box, for axes that add up.
@@ -140,23 +171,26 @@ class MotionLimits:
         fewer = max(1, math.floor((math.sqrt(1.0 + 8.0 * steps * periods) - 1.0) / 2.0))
         return max(min(n / periods, 2.0 * steps / (n + 1)) for n in (fewer, fewer + 1))
 
-    def _bisected(self, previous: FloatArray, step: FloatArray, low: float, high: float) -> float:
-        """The largest scale from ``low`` to ``high`` whose step and brake do not leave the box of the rotation vector."""
-        if high < low or self._turns_inside(previous, step, high):
-            return high
-        if not self._turns_inside(previous, step, low):
-            return -1.0
-        for _ in range(BISECTIONS):
-            middle = (low + high) / 2
-            low, high = (middle, high) if self._turns_inside(previous, step, middle) else (low, middle)
-        return low
+    def _after(self, previous: FloatArray, step: FloatArray, scale: float) -> tuple[FloatArray, FloatArray]:
+        """Where a part of a step leads [1, A], and the brake from there [T, A]."""
+        first = self.moved(previous[None], scale * step[None])
+        return first, self.tail(first[0], scale * step / self._period_s)
 
-    def _turns_inside(self, previous: FloatArray, step: FloatArray, scale: float) -> bool:
-        first = compose(previous, scale * step[None], self._kinds)
-        points = np.concatenate([first, self.tail(first[0], scale * step / self._period_s)])
-        outside = np.maximum(self._lower - points, points - self._upper)
-        already = np.maximum(np.maximum(self._lower - previous, previous - self._upper), 0.0)
-        return not (outside > already + ROUND_OFF)[:, self._rotation].any()
+    def _outside(self, targets: FloatArray) -> FloatArray:
+        """How far each number of ``targets`` [N, A] lies outside the box; negative inside."""
+        return np.maximum(self._lower - targets, targets - self._upper)
+
+
+def _largest(fits: Callable[[float], bool], low: float, high: float, bisections: int) -> float | None:
+    """The largest value from ``low`` to ``high`` that fits, if all below one that fits do; None where ``low`` does not."""
+    if fits(high):
+        return high
+    if not fits(low):
+        return None
+    for _ in range(bisections):
+        middle = (low + high) / 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
 
 
 def _smallest_ratio(allowed: FloatArray, wanted: FloatArray) -> float:

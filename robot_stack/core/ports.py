@@ -39,6 +39,14 @@ class Robot(Protocol):
         ...
 
 
+class Kinematics(Protocol):
+    """Where an arm's points are for given joints."""
+
+    def points(self, joints: FloatArray) -> FloatArray:
+        """Positions [N, K, 3] [m] in the base frame of the named points, for joints [N, J] [rad]."""
+        ...
+
+
 class Policy(Protocol):
     """Maps an observation to a chunk of absolute targets."""
 

@@ -19,6 +19,7 @@ import yaml
 from robot_stack.core.errors import BadFileError, UnknownNameError
 from robot_stack.core.spec_reader import SpecReader
 from robot_stack.core.types import FloatArray
+from robot_stack.core.workspace import Box, Workspace
 
 
 class ActionKind(enum.StrEnum):
@@ -135,6 +136,8 @@ class RobotSpec:
         max_chunk_age_ns: oldest observation from which a chunk may still be executed [ns].
         max_jump: largest distance between two successive targets of a chunk, as a multiple of one action at full speed.
         on_violation: see ``Violation``.
+        model: name of the arm's MJCF file in config/model, from which positions of its points are computed; "" for none.
+        workspace: where points of the arm may be, None where only the limits of the actions count.
     """
 
     name: str
@@ -154,6 +157,8 @@ class RobotSpec:
     max_chunk_age_ns: int
     max_jump: float
     on_violation: Violation
+    model: str = ""
+    workspace: Workspace | None = None
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
@@ -192,6 +197,8 @@ class RobotSpec:
             max_chunk_age_ns=_milliseconds(reader.positive("max_chunk_age_ms")),
             max_jump=reader.positive("max_jump"),
             on_violation=Violation(reader.one_of("on_violation", [kind.value for kind in Violation])),
+            model=reader.text("model", default=""),
+            workspace=_workspace(reader.section("workspace")),
         )
         reader.refuse_unknown()
         spec._check(source)
@@ -211,6 +218,10 @@ class RobotSpec:
         if len(rotations) % 3 or rotations != [start + k for start in starts for k in range(3)]:
             raise BadFileError(source, "actions of kind 'rotation' come in threes, next to each other (a rotation vector)")
         self._check_commands(source)
+        if self.workspace is not None and not self.model:
+            raise BadFileError(
+                source, "workspace needs a model of the arm, from which the positions of its points are computed"
+            )
 
     def _check_commands(self, source: Path | str) -> None:
         commanded = [name for command in self.commands for name in command.actions]
@@ -338,6 +349,30 @@ def _command(reader: SpecReader) -> CommandSpec:
     spec = CommandSpec(interface, reader.text("topic"), actions, reader.texts("joints", default=actions), **span)
     reader.refuse_unknown()
     return spec
+
+
+def _workspace(reader: SpecReader | None) -> Workspace | None:
+    if reader is None:
+        return None
+    inside = reader.section("inside")
+    workspace = Workspace(
+        inside=None if inside is None else _box(inside, "inside"),
+        keep_out=tuple(_box(entry, entry.text("name")) for entry in reader.sections("keep_out")),
+        points=reader.texts("points"),
+        margin_m=reader.positive("margin_m"),
+    )
+    if workspace.inside is None and not workspace.keep_out:
+        raise reader.refuse("inside or keep_out is missing")
+    reader.refuse_unknown()
+    return workspace
+
+
+def _box(reader: SpecReader, name: str) -> Box:
+    box = Box(name, reader.vector("lower"), reader.vector("upper"))
+    if not all(lower < upper for lower, upper in zip(box.lower, box.upper, strict=True)):
+        raise reader.refuse("lower must be below upper on every axis")
+    reader.refuse_unknown()
+    return box
 
 
 def _command_kinds(interface: CommandInterface, count: int) -> tuple[tuple[str, ...], ...]:

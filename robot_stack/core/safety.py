@@ -6,7 +6,7 @@ the path and is limited by itself. A **hold** brakes along the path as the accel
 
 import enum
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,7 @@ class GuardReason(enum.StrEnum):
     POSITION = Limit.POSITION.value
     VELOCITY = Limit.VELOCITY.value
     ACCELERATION = Limit.ACCELERATION.value
+    WORKSPACE = Limit.WORKSPACE.value
     GRIPPER = "gripper limit"
     NOT_FINITE = "NaN or Inf"
     JUMP = "jump between successive targets"
@@ -87,12 +88,18 @@ class Guard:
     Args:
         spec: the robot file.
         period_s: time between two targets [s]; by default that of the robot's actions.
+        penetration: how deep the arm is where it must not be, see ``MotionLimits`` and ``core.workspace``.
     """
 
-    def __init__(self, spec: RobotSpec, period_s: float | None = None) -> None:
+    def __init__(
+        self,
+        spec: RobotSpec,
+        period_s: float | None = None,
+        penetration: Callable[[FloatArray], FloatArray] | None = None,
+    ) -> None:
         self._spec = spec
         self._period_s = 1.0 / spec.rate_hz if period_s is None else period_s
-        self._limits = MotionLimits(spec, self._period_s)
+        self._limits = MotionLimits(spec, self._period_s, penetration)
         self._path = self._limits.path
         self._gripper_step = spec.max_velocity * self._period_s
         self._max_jump = spec.max_jump * spec.max_step
@@ -154,7 +161,7 @@ class Guard:
         """What may be sent when ``target`` is asked for; it is in force from now on.
 
         Args:
-            target: the requested target [A]; None where nothing is: the arm brakes.
+            target: the requested target [A]; None where nothing is: the arm brakes, and a gripper goes where it was asked last.
             blocked: reasons found elsewhere (expired inputs) for which the arm has to hold.
 
         Raises:
@@ -213,7 +220,10 @@ class Guard:
 
     def _braked(self, reasons: tuple[GuardReason, ...]) -> GuardVerdict:
         self._velocity = self._limits.brake(self._velocity)
-        return GuardVerdict(self._moved(self._velocity * self._period_s), reasons, 0.0)
+        braked = self._moved(self._velocity * self._period_s)
+        if not reasons and self._requested is not None:  # nothing is wrong: a gripper finishes what it was asked for
+            braked[~self._path] = self._gripper(self._requested)[~self._path]
+        return GuardVerdict(braked, reasons, 0.0)
 
     def _moved(self, step: FloatArray) -> FloatArray:
         """The target in force, moved by ``step`` [A]; grippers stay."""

@@ -32,7 +32,10 @@ class SpecReader:
     def _refuse(self, key: str, expected: str) -> BadFileError:
         return BadFileError(self._source, f"{self._where}{key} must be {expected}, got {self._raw[key]!r}")
 
-    def text(self, key: str) -> str:
+    def text(self, key: str, default: str | None = None) -> str:
+        if default is not None and key not in self._raw:
+            self._seen.add(key)
+            return default
         value = self._get(key)
         if not isinstance(value, str) or not value:
             raise self._refuse(key, "a non-empty text")
@@ -55,7 +58,7 @@ class SpecReader:
 
     def number(self, key: str) -> float:
         value = self._get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if not _is_finite(value):
             raise self._refuse(key, "a finite number")
         return float(value)
 
@@ -86,7 +89,7 @@ class SpecReader:
         if (
             not isinstance(value, list)
             or len(value) != 2
-            or not all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in value)
+            or not all(_is_finite(number) for number in value)
             or value[0] >= value[1]
         ):
             raise self._refuse(key, "[lower, upper], two finite numbers with lower < upper")
@@ -98,6 +101,27 @@ class SpecReader:
             raise self._refuse(key, "a non-empty list")
         return [SpecReader(item, self._source, f"{self._where}{key}[{i}].") for i, item in enumerate(value)]
 
+    def section(self, key: str) -> "SpecReader | None":
+        """A mapping that may be left out."""
+        if key not in self._raw:
+            self._seen.add(key)
+            return None
+        return SpecReader(self._get(key), self._source, f"{self._where}{key}.")
+
+    def sections(self, key: str) -> list["SpecReader"]:
+        """A list of mappings that may be left out."""
+        if key not in self._raw:
+            self._seen.add(key)
+            return []
+        return self.entries(key)
+
+    def vector(self, key: str) -> tuple[float, float, float]:
+        value = self._get(key)
+        numbers = value if isinstance(value, list) else []
+        if len(numbers) != 3 or not all(_is_finite(number) for number in numbers):
+            raise self._refuse(key, "three finite numbers")
+        return float(numbers[0]), float(numbers[1]), float(numbers[2])
+
     def refuse_unknown(self) -> None:
         unknown = [str(key) for key in self._raw if key not in self._seen]
         if unknown:
@@ -105,3 +129,7 @@ class SpecReader:
 
     def refuse(self, problem: str) -> BadFileError:
         return BadFileError(self._source, f"{self._where}{problem}")
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -36,6 +36,7 @@ from robot_stack.core.safety import StreamAge
 from robot_stack.core.stream_buffer import RobotStreams, StreamBuffer
 from robot_stack.core.tick_grid import TickGrid
 from robot_stack.core.types import FloatArray
+from robot_stack.drivers.arm_workspace import penetration_of
 from robot_stack.paths import robot_file
 from robot_stack.ros import convert, topics
 from robot_stack.ros.commanded_arm import CommandedArm
@@ -95,7 +96,9 @@ class ExecutorNode(Node):
         silence_s = self._settings.teleop_timeout_s if teleop else self._settings.heartbeat_timeout_s
         self._watch = SourceWatch(self, self._settings.source, silence_s)
         self._arm = CommandedArm(self, self._spec)
-        self._loop = ControlLoop(self._spec, self._arm, self._ages, self._lock_step, self._execution())
+        self._loop = ControlLoop(
+            self._spec, self._arm, self._ages, self._lock_step, self._execution(), penetration_of(self._spec)
+        )
         self._complaints = Complaints(self.get_logger())
         periods = max(1, self._spec.command_lead - 1) if self._arm.brakes_itself else 1
         self._grid = TickGrid(self._spec.command_period_ns, slack_ns=periods * self._spec.command_period_ns)

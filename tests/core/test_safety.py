@@ -148,3 +148,15 @@ def test_rotations_are_scaled_as_one_turn() -> None:
     verdict = at(previous, spec).check(target)
     np.testing.assert_allclose(verdict.target - previous, [0.005, 0, 0, 0.1, 0, 0, 0], atol=TOLERANCE)
     assert verdict.reasons == (GuardReason.VELOCITY,)
+
+
+def test_a_gripper_finishes_what_it_was_asked_for_unless_something_is_wrong() -> None:
+    slow = dataclasses.replace(SPEC, actions=(*SPEC.actions[:3], dataclasses.replace(SPEC.actions[3], max_velocity=4.0)))
+    guard = at(HOME, slow)  # open; at 20 Hz it closes by 0.2 a tick
+    closed = np.array([*HOME[:3], 0.0])
+    assert guard.check(closed).target[3] == pytest.approx(0.8)
+    assert guard.check(None).target[3] == pytest.approx(0.6)
+    assert guard.check(None, (GuardReason.STALE_OBSERVATION,)).target[3] == pytest.approx(0.6)
+    for _ in range(5):
+        guard.check(None)
+    assert guard.in_force[3] == 0.0

@@ -1,0 +1,97 @@
+"""The simulated arm has the kinematics that Universal Robots publish, and stays in the workspace that its robot file states."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+if importlib.util.find_spec("mujoco") is None:
+    pytest.skip("needs the sim extra", allow_module_level=True)
+
+from robot_stack.core.errors import BadFileError, UnknownNameError
+from robot_stack.core.robot_spec import RobotSpec
+from robot_stack.core.safety import Guard
+from robot_stack.drivers.arm_workspace import penetration_of
+from robot_stack.drivers.mujoco_kinematics import MujocoKinematics
+from robot_stack.drivers.sim_joint_arm import SimCamera, SimJointArm
+from robot_stack.paths import config_dir, robot_file
+from robot_stack.ros.sim_arm_node import HOME
+
+SPEC = RobotSpec.load(robot_file("sim_arm"))
+MODEL = config_dir() / "model" / "ur5e_cell.xml"
+JOINTS = SPEC.commands[0].joints
+# Universal Robots, "DH parameters for calculations of kinematics and dynamics", UR5e.
+A_M = (0.0, -0.425, -0.3922, 0.0, 0.0, 0.0)
+D_M = (0.1625, 0.0, 0.0, 0.1333, 0.0997, 0.0996)
+ALPHA = (np.pi / 2, 0.0, 0.0, np.pi / 2, -np.pi / 2, 0.0)
+
+
+def flange(joints: np.ndarray) -> np.ndarray:
+    """Position of the flange [3] by the Denavit-Hartenberg convention."""
+    T_base_link = np.eye(4)
+    for angle, a, d, alpha in zip(joints, A_M, D_M, ALPHA, strict=True):
+        c, s, ca, sa = np.cos(angle), np.sin(angle), np.cos(alpha), np.sin(alpha)
+        T_base_link @= np.array([[c, -s * ca, s * sa, a * c], [s, c * ca, -c * sa, a * s], [0, sa, ca, d], [0, 0, 0, 1]])
+    return T_base_link[:3, 3]
+
+
+def test_forward_kinematics_are_the_published_ones() -> None:
+    kinematics = MujocoKinematics(MODEL, JOINTS, ("flange",))
+    rng = np.random.default_rng(0)
+    joints = rng.uniform(-3, 3, (50, 6))
+    np.testing.assert_allclose(kinematics.points(joints)[:, 0], [flange(row) for row in joints], atol=1e-9)
+
+
+def test_the_arm_starts_in_its_workspace_and_never_leaves_it() -> None:
+    penetration = penetration_of(SPEC)
+    assert penetration is not None
+    guard = Guard(SPEC, 1 / SPEC.command_rate_hz, penetration)
+    home = np.array([*HOME, 1.0])
+    assert penetration(home[None])[0] < 0
+    guard.start(home)
+    rng = np.random.default_rng(1)
+    held = 0
+    for k in range(2000):
+        if k % 80 == 0:
+            goal = rng.uniform(SPEC.lower, SPEC.upper)
+        held += bool(guard.check(guard.in_force + np.clip(goal - guard.in_force, -0.02, 0.02)).reasons)
+        assert penetration(guard.in_force[None])[0] <= 1e-9
+    assert held > 20  # it was sent where it must not go
+
+
+def test_a_command_is_followed_and_gravity_is_carried() -> None:
+    arm = SimJointArm(MODEL, JOINTS, np.array(HOME))
+    target = np.array(HOME) + 0.2
+    for part in np.linspace(0, 1, 300):
+        arm.command(np.array(HOME) + part * 0.2)
+        arm.step()
+    arm.command_gripper(0.0)
+    arm.step(1000)
+    np.testing.assert_allclose(arm.state.positions, target, atol=1e-3)
+    assert arm.state.opening < 0.05
+    tool = MujocoKinematics(MODEL, JOINTS, ("tool",)).points(arm.state.positions[None])[0, 0]
+    np.testing.assert_allclose(arm.state.tool_position, tool, atol=1e-9)
+
+
+def test_cameras_see_the_arm_move() -> None:
+    arm = SimJointArm(MODEL, JOINTS, np.array(HOME))
+    for name in SPEC.camera_names:
+        camera = SimCamera(arm, name, 160, 120)
+        before = camera.render(arm.data.qpos.copy())
+        moved = arm.data.qpos.copy()
+        moved[7] += 0.5  # after the cube's seven numbers comes the shoulder
+        assert before.shape == (120, 160, 3) and before.std() > 10
+        assert np.abs(camera.render(moved).astype(int) - before).max() > 50
+        np.testing.assert_array_equal(camera.render(arm.data.qpos.copy()), before)
+        camera.close()
+
+
+def test_names_that_the_model_lacks_are_listed() -> None:
+    with pytest.raises(UnknownNameError, match="joint .*elbow_joint"):
+        MujocoKinematics(MODEL, ("elbow",), ())
+    with pytest.raises(UnknownNameError, match="site or body .*tool"):
+        MujocoKinematics(MODEL, JOINTS, ("toll",))
+    with pytest.raises(UnknownNameError, match="camera .*front, wrist"):
+        SimCamera(SimJointArm(MODEL, JOINTS, np.array(HOME)), "side", 160, 120)
+    with pytest.raises(BadFileError, match="not a model"):
+        MujocoKinematics(robot_file("sim_arm"), JOINTS, ())
