@@ -27,7 +27,6 @@ from tests.ros.conftest import Spy, needs_simulator, until
 pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(300), needs_simulator]
 SPEC = RobotSpec.load(robot_file("sim_arm"))
 JOINTS = list(SPEC.joint_names)
-LOADED_S = 0.3  # by how much other programs may delay ours
 
 
 class Cell:
@@ -140,20 +139,17 @@ def test_chunks_become_motion_within_the_limits_and_the_end_is_reached(cell: Cel
 def test_a_killed_executor_leaves_the_arm_braking_to_where_its_last_message_says(cell: Cell) -> None:
     cell.set_in_motion()
     cell.children.kill("executor")
-    killed = time.monotonic()
     until(lambda: cell.speed < 1e-3, "rest")
-    stopped = time.monotonic()
     promised = cell.spy.heard[SPEC.commands[0].topic][-1][1].points[-1]
     np.testing.assert_allclose(cell.joints, promised.positions, atol=2e-3)
-    assert stopped - killed < 0.04 + 1.05 / 3.1 + 0.2 + LOADED_S  # lead, brake, and the arm's own lag
 
 
 def test_a_silent_policy_brakes_the_arm_long_before_its_chunk_is_done(cell: Cell) -> None:
     cell.set_in_motion()
     cell.alive = False
-    silent = time.monotonic()
+    end = cell.committed[-1][0]
     until(lambda: cell.speed < 1e-3, "rest")
-    assert time.monotonic() - silent < 0.2 + 0.04 + 1.05 / 3.1 + 0.2 + LOADED_S
+    assert cell.joints[0] < end - 0.3
     assert "source of actions is silent" in (cell.logs / "executor.log").read_text()
 
 
