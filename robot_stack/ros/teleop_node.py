@@ -21,6 +21,7 @@ from robot_stack.core.seeding import generator
 from robot_stack.core.stream_buffer import StreamBuffer
 from robot_stack.core.types import FloatArray
 from robot_stack.drivers.keyboard import HELP, Keyboard, KeyboardSettings
+from robot_stack.drivers.tool_jog import make_jog
 from robot_stack.paths import robot_file
 from robot_stack.ros import convert, topics
 from robot_stack.ros.connections import tell_connections
@@ -68,6 +69,7 @@ class TeleopNode(LifecycleNode):
         self._keyboard: Keyboard | None = None
         if self._settings.device == "keyboard":
             settings = KeyboardSettings(self._settings.deadman_s, self._settings.speed)
+            self._jog = make_jog(self._spec)
             self._keyboard = self._resources.enter_context(Keyboard(settings))
             self.get_logger().info(HELP)
         self._behaviour: Any = None
@@ -156,12 +158,12 @@ class TeleopNode(LifecycleNode):
             return None
         if keys.e_stop:
             self._e_stop_out.publish(Bool(data=True))
-        kinds = np.array(self._spec.action_kinds)
-        target = reference.copy()
-        moving = kinds == ActionKind.POSITION
-        target[moving] += keys.direction * self._keyboard.settings.speed * self._spec.max_step[moving]
-        target[kinds == ActionKind.GRIPPER] = keys.gripper
-        return np.clip(target, self._spec.lower, self._spec.upper)
+        with self._complaints.about("keyboard"):
+            target = self._jog.moved(reference, keys.direction, self._keyboard.settings.speed)
+            target[[kind is ActionKind.GRIPPER for kind in self._spec.action_kinds]] = keys.gripper
+            return np.clip(target, self._spec.lower, self._spec.upper)
+        self._asked = None
+        return None
 
 
 def main(_: Any = None) -> int:

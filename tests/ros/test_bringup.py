@@ -41,6 +41,8 @@ def test_processes_of_the_embedded_robot() -> None:
         (Setup(source="wishes"), "valid: behaviour, keyboard, policy"),
         (Setup(source="policy"), "needs a policy"),
         (Setup(source="keyboard", lock_step=True), "needs real time"),
+        (Setup(robot="sim_arm", source="behaviour"), "robot sim_arm follows a policy or the keyboard"),
+        (Setup(robot="sim_arm", source="policy", policy="onnx:x", lock_step=True), "robot sim_arm runs in real time"),
     ],
 )
 def test_setups_that_make_no_sense(setup: Setup, message: str) -> None:

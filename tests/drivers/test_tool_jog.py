@@ -1,0 +1,63 @@
+"""A key moves the tool along an axis of the base frame, on arms of either kind."""
+
+import dataclasses
+import importlib.util
+
+import numpy as np
+import pytest
+
+if importlib.util.find_spec("mink") is None:
+    pytest.skip("needs the kinematics extra", allow_module_level=True)
+
+from robot_stack.core.errors import ProphRLError
+from robot_stack.core.robot_spec import RobotSpec
+from robot_stack.core.types import FloatArray
+from robot_stack.drivers.mujoco_kinematics import MujocoKinematics
+from robot_stack.drivers.tool_jog import TOOL_SPEED, make_jog
+from robot_stack.paths import config_dir, robot_file
+
+SIM = RobotSpec.load(robot_file("sim_metaworld"))
+ARM = RobotSpec.load(robot_file("sim_arm"))
+HOME = np.array([0.0, -1.4, -1.9, -1.4, np.pi / 2, 0.0, 1.0])
+
+
+def tool(target: FloatArray) -> FloatArray:
+    model = config_dir() / "model" / "ur5e_cell.xml"
+    return np.asarray(MujocoKinematics(model, ARM.commands[0].joints, ("tool",)).points(target[None, :6])[0, 0])
+
+
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+def test_a_joint_level_arm_moves_its_tool_straight(axis: int, sign: float) -> None:
+    jog = make_jog(ARM)
+    direction = sign * np.eye(3)[axis]
+    target = HOME
+    for _ in range(10):
+        target = jog.moved(target, direction, speed=0.4)
+    expected = direction * 10 * 0.4 * TOOL_SPEED / ARM.rate_hz
+    np.testing.assert_allclose(tool(target) - tool(HOME), expected, atol=1e-3)
+    assert target[-1] == HOME[-1]
+
+
+def test_no_key_is_no_motion() -> None:
+    np.testing.assert_array_equal(make_jog(ARM).moved(HOME, np.zeros(3), 0.4), HOME)
+
+
+def test_a_position_commanded_arm_moves_by_a_part_of_its_largest_step() -> None:
+    here = np.array([0.0, 0.6, 0.2, 1.0])
+    moved = make_jog(SIM).moved(here, np.array([0.0, 0.0, -1.0]), 0.5)
+    np.testing.assert_allclose(moved - here, [0, 0, -0.02, 0])
+
+
+def test_where_the_arm_cannot_go_it_says_so() -> None:
+    jog = make_jog(ARM)
+
+    def walk() -> None:
+        target = HOME
+        for _ in range(400):
+            target = jog.moved(target, np.array([1.0, 0.0, 0.0]), 1.0)
+
+    with pytest.raises(ProphRLError, match=r"cannot reach|singularity"):
+        walk()
+    with pytest.raises(ProphRLError, match="its file names neither positions nor a model"):
+        make_jog(dataclasses.replace(ARM, model="", workspace=None))
