@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from robot_stack.core.errors import BadFileError
+from robot_stack.core.statistics import Interval, mean_interval
 from robot_stack.report_data import Outcome, RunFiles, read_outcome
 
 VARIANTS = {
@@ -64,11 +65,25 @@ def page(rows: Sequence[tuple[str, Sequence[Outcome]]], updates: int) -> Iterabl
     yield f"Success in % after {updates} updates of GRPO in the true simulator, from the imitation policy of each run, on the"
     yield "run's unseen starts, with Wilson 95 % intervals."
     yield ""
-    yield "| run | imitation | " + " | ".join(VARIANTS) + " | as configured - independent |"
-    yield "|---" * (len(VARIANTS) + 3) + "|"
-    for name, (before, *after) in rows:
-        difference = after[-1].minus(after[0]).difference
-        yield f"| {name} | {before.interval} | {' | '.join(str(outcome.interval) for outcome in after)} | {difference} |"
+    yield "| run | imitation | " + " | ".join(VARIANTS) + " |"
+    yield "|---" * (len(VARIANTS) + 2) + "|"
+    for name, outcomes in rows:
+        yield f"| {name} | {' | '.join(str(outcome.interval) for outcome in outcomes)} |"
+    yield ""
+    yield "Against independent noise, paired, with the mean over runs of one seed of practice each:"
+    yield ""
+    for index, variant in list(enumerate(VARIANTS, start=1))[1:]:
+        differences = [outcomes[index].minus(outcomes[1]).difference for _, outcomes in rows]
+        listed = ", ".join(str(difference) for difference in differences)
+        yield f"- {variant}: {listed}{_mean(differences)}"
+
+
+def _mean(differences: Sequence[Interval]) -> str:
+    if len(differences) < 2:
+        return ""
+    mean = mean_interval([difference.estimate for difference in differences])
+    verdict = "above" if mean.lower > 0 else "below" if mean.upper < 0 else "not distinguishable from"
+    return f"; mean {mean} points, {verdict} 0"
 
 
 def _prophrl(command: str, *arguments: str) -> None:
