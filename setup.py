@@ -43,7 +43,16 @@ EXTRAS = {
     ],
     "kinematics": ["mujoco", "mink"],  # for robot files with a workspace, and to drive the tool of a joint-level arm
     "sim": ["metaworld", "mujoco", "mink"],
-    "dev": ["pytest", "pytest-timeout", "hypothesis", "ruff", "mypy", "types-PyYAML"],
+    "dev": [
+        "pytest",
+        "pytest-timeout",
+        "hypothesis",
+        "ruff",
+        "mypy",
+        "types-PyYAML",
+        "colcon-common-extensions",
+        "catkin-pkg",
+    ],
 }
 
 

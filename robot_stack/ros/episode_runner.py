@@ -19,8 +19,8 @@ from std_srvs.srv import Trigger
 
 from robot_stack.bringup import NodeProcess, Setup, environment, processes
 from robot_stack.ros.connections import SERVICE
-from robot_stack.ros.operator_node import Operator, Progress
 from robot_stack.ros.processes import Processes, reserved_domain
+from robot_stack.ros.robot_operator import Operator, Progress
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,13 @@ from robot_stack.bringup import NodeProcess, Setup, processes
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.core.types import ActionChunk, Observation
 from robot_stack.paths import robot_file
-from robot_stack.ros import convert, operator_node, topics
+from robot_stack.ros import convert, robot_operator, topics
 from robot_stack.ros.connections import SERVICE, Connections, missing_connections
 from robot_stack.ros.convert import SECOND_NS
-from robot_stack.ros.operator_node import NoAnswerError, Operator
 from robot_stack.ros.policies import PolicyAddress
 from robot_stack.ros.policy_node import PolicyNode
 from robot_stack.ros.processes import Processes
+from robot_stack.ros.robot_operator import NoAnswerError, Operator
 from tests.ros.conftest import WAIT_S, Spy, needs_simulator, until
 
 pytestmark = pytest.mark.ros
@@ -86,7 +86,7 @@ def test_qualities_of_service_that_never_meet_are_told_before_the_arm_moves(
         operator = Operator(children)
         try:
             operator.wait_for_services({f"{name}/{SERVICE}": Trigger for name in children.pids})
-            monkeypatch.setattr(operator_node, "START_TIMEOUT_S", 3.0)
+            monkeypatch.setattr(robot_operator, "START_TIMEOUT_S", 3.0)
             with pytest.raises(NoAnswerError, match=r"/joint_states: executor hears 0 of 1 \(sim_robot\)"):
                 operator.wait_for_connections()
         finally:
