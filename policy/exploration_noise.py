@@ -3,6 +3,7 @@
 Noise that is drawn anew for every action averages out: over the 30 actions of an episode an arm wanders by 5.5 standard
 deviations of one of them, while noise that stays carries it as far as 30. Whoever fails because the arm goes to the wrong place
 learns from the latter only (Eberhard et al., "Pink Noise Is All You Need", ICLR 2023, on noise that is correlated in time).
+What that is worth here is measured in docs/results/exploration.md.
 
 Each number alone remains standard normal, so every log-probability of one action and dimension, and the first ratio of one,
 remain what they were. Their gradients, summed over correlated numbers, estimate C grad J instead of grad J, with C the
