@@ -9,11 +9,12 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
 from launch import LaunchContext, LaunchDescription
-from robot_stack.bringup import Setup, environment, processes
+from robot_stack.bringup import Setup, default_source, environment, processes
 
 ARGUMENTS = {
     "robot": "sim_metaworld",
     "task": "button-press-topdown-v3",
+    "source": "",
     "policy": "",
     "behaviour": "expert",
     "folder": "episodes",
@@ -26,10 +27,9 @@ ARGUMENTS = {
 def start(context: LaunchContext) -> list:
     """The actions for the arguments that were given."""
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    source = "policy" if given["policy"] else "behaviour"
     setup = Setup(
         robot=given["robot"],
-        source=source,
+        source=given["source"] or default_source(given["robot"], given["policy"]),
         policy=f"onnx:{given['policy']}" if given["policy"] else "",
         behaviour=given["behaviour"],
         task=given["task"],

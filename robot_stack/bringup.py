@@ -23,7 +23,8 @@ class Setup:
 
     Attributes:
         robot: name of the robot file, or a path to one.
-        source: who moves the arm: "policy", "behaviour" (scripted, simulated robots only) or "keyboard".
+        source: who moves the arm: "policy", "behaviour" (scripted, sim_metaworld only), "keyboard", or "nobody": chunks come
+            from elsewhere, or the robot is only looked at.
         policy, exploration: for source "policy": "onnx:<folder>", and the noise level with which it acts.
         behaviour, noise: for source "behaviour", see ``drivers.behaviours``.
         task: of a simulated robot.
@@ -100,7 +101,7 @@ def sim_arm(setup: Setup) -> NodeProcess:
 
 
 DRIVERS: Mapping[str, Callable[[Setup], NodeProcess]] = {"sim_metaworld": sim_metaworld, "sim_arm": sim_arm}
-SOURCES = ("policy", "behaviour", "keyboard")
+SOURCES = ("policy", "behaviour", "keyboard", "nobody")
 
 
 def processes(setup: Setup) -> tuple[NodeProcess, ...]:
@@ -124,22 +125,29 @@ def processes(setup: Setup) -> tuple[NodeProcess, ...]:
     if setup.source == "keyboard" and setup.lock_step:
         raise ProphRLError("a keyboard needs real time: it cannot drive in lock-step")
     shared = {"robot": setup.robot, "lock_step": setup.lock_step, "use_sim_time": setup.lock_step}
-    followed = {"source": "policy" if setup.source == "policy" else "teleop"}
+    followed = {"source": "policy" if setup.source in ("policy", "nobody") else "teleop"}
     executor = NodeProcess("executor", "robot_stack.ros.executor_node", {**shared, **followed})
     recorder = NodeProcess("recorder", "robot_stack.ros.recorder_node", {**shared, "folder": setup.folder, "task": setup.task})
-    return (DRIVERS[name](setup), executor, _source(setup, shared), *([recorder] if setup.record else []))
+    return (DRIVERS[name](setup), executor, *_source(setup, shared), *([recorder] if setup.record else []))
 
 
-def _source(setup: Setup, shared: Mapping[str, Any]) -> NodeProcess:
+def default_source(robot: str, policy: str) -> str:
+    """Who moves a robot for whom nobody has said it: the policy that was given, the embedded robot's script, or nobody."""
+    return "policy" if policy else "behaviour" if robot == "sim_metaworld" else "nobody"
+
+
+def _source(setup: Setup, shared: Mapping[str, Any]) -> tuple[NodeProcess, ...]:
+    if setup.source == "nobody":
+        return ()
     if setup.source == "policy":
         module, parameters = "robot_stack.ros.policy_node", {**shared, "policy": setup.policy}
         parameters["exploration"] = float(setup.exploration)
-        return NodeProcess("policy", module, parameters, lifecycle=True)
+        return (NodeProcess("policy", module, parameters, lifecycle=True),)
     keyboard = setup.source == "keyboard"
     parameters = {**shared, "device": setup.source, "task": setup.task}
     if not keyboard:
         parameters |= {"behaviour": setup.behaviour, "noise": float(setup.noise)}
-    return NodeProcess("teleop", "robot_stack.ros.teleop_node", parameters, terminal=keyboard, lifecycle=True)
+    return (NodeProcess("teleop", "robot_stack.ros.teleop_node", parameters, terminal=keyboard, lifecycle=True),)
 
 
 def environment(domain: int) -> dict[str, str]:

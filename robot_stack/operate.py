@@ -13,7 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from robot_stack.bringup import Setup
+from robot_stack.bringup import Setup, default_source
 from robot_stack.core.errors import ProphRLError, UnknownNameError
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.episodes.meta import FINISHED_SUFFIX, current_versions
@@ -95,8 +95,10 @@ def up_main(argv: list[str]) -> int:
     text = "Start a robot's processes; ctrl-C stops them, the source first."
     parser = argparse.ArgumentParser(prog="prophrl up", description=text)
     parser.add_argument("robot", nargs="?", default="sim_metaworld", help=ROBOT_HELP)
-    parser.add_argument("--policy", help="folder of an exported policy; without it a behaviour or the keyboard moves the arm")
-    parser.add_argument("--behaviour", default="expert", help="expert, noisy, random or keyboard (default: %(default)s)")
+    parser.add_argument("--policy", help="folder of an exported policy")
+    parser.add_argument(
+        "--behaviour", help="expert, noisy, random or keyboard (default: expert on sim_metaworld; else nobody moves the arm)"
+    )
     parser.add_argument("--task", default=DEFAULT_TASK, help="of a simulated robot (default: %(default)s)")
     parser.add_argument("--out", default="episodes", help=OUT_HELP)
     parser.add_argument("--logs", default="logs", help=LOGS_HELP)
@@ -121,6 +123,8 @@ def _live_setup(options: argparse.Namespace) -> Setup:
     policy = getattr(options, "policy", None)
     if policy:
         return replace(shared, source="policy", policy=ONNX + policy)
+    if options.behaviour is None:
+        return replace(shared, source=default_source(options.robot, ""))
     if options.behaviour == "keyboard":
         return replace(shared, source="keyboard")
     return replace(shared, source="behaviour", behaviour=options.behaviour)
@@ -138,7 +142,10 @@ def _up(setup: Setup, logs: Path, activate: bool) -> int:
         if activate:
             robot.activate()
         else:
-            print(f"to move: ros2 lifecycle set {robot.source} activate, then call executor/activate")
+            begin = (
+                f"ros2 lifecycle set {robot.source} activate" if robot.source else "publish action_chunk and policy/heartbeat"
+            )
+            print(f"to move: {begin}, then call executor/activate")
         while not stop.wait(0.5):
             robot.processes.check()
     return 0

@@ -18,6 +18,7 @@ from rcl_interfaces.srv import SetParameters
 from std_srvs.srv import Trigger
 
 from robot_stack.bringup import NodeProcess, Setup, environment, processes
+from robot_stack.core.errors import ProphRLError
 from robot_stack.ros.connections import SERVICE
 from robot_stack.ros.processes import Processes, reserved_domain
 from robot_stack.ros.robot_operator import Operator, Progress
@@ -45,7 +46,7 @@ class EpisodeOutcome:
 class EpisodeRunner:
     """Episodes on a robot that is up; see ``running_robot``."""
 
-    def __init__(self, operator: Operator, setup: Setup, source: NodeProcess) -> None:
+    def __init__(self, operator: Operator, setup: Setup, source: NodeProcess | None) -> None:
         self._operator = operator
         self._setup = setup
         self._source = source
@@ -61,9 +62,12 @@ class EpisodeRunner:
             on_tick: called after each tick.
 
         Raises:
+            ProphRLError: the robot was brought up with nobody to move it.
             NodeDiedError, NoAnswerError: a process ended or fell silent.
         """
-        operator, source = self._operator, self._source.name
+        operator, source = self._operator, self.source
+        if source is None:
+            raise ProphRLError("an episode needs somebody who moves the arm")
         if record is not None:
             operator.set_parameters("recorder", seed=seed, **record)
             operator.trigger("recorder/start")
@@ -84,13 +88,14 @@ class EpisodeRunner:
 
     def activate(self) -> None:
         """Let the source move the arm until the context ends (real time)."""
-        self._operator.transition(self._source.name, Transition.TRANSITION_ACTIVATE, "be activated")
+        if self.source is not None:
+            self._operator.transition(self.source, Transition.TRANSITION_ACTIVATE, "be activated")
         self._operator.trigger("executor/activate")
 
     @property
-    def source(self) -> str:
+    def source(self) -> str | None:
         """Name of the node that moves the arm."""
-        return self._source.name
+        return None if self._source is None else self._source.name
 
     @property
     def processes(self) -> Processes:
@@ -110,13 +115,14 @@ def running_robot(setup: Setup, log_dir: Path) -> Iterator[EpisodeRunner]:
         NodeDiedError, NoAnswerError: a process did not come up; its last output is in the message.
     """
     nodes = processes(setup)
-    source = next(node for node in nodes if node.lifecycle)
+    source = next((node for node in nodes if node.lifecycle), None)
     with reserved_domain() as domain, Processes(nodes, domain, log_dir) as children, _own_node(domain):
         operator = Operator(children)
         try:
             operator.wait_for_services(_services(nodes))
             operator.wait_for_connections()
-            operator.transition(source.name, Transition.TRANSITION_CONFIGURE, "be configured")
+            if source is not None:
+                operator.transition(source.name, Transition.TRANSITION_CONFIGURE, "be configured")
             yield EpisodeRunner(operator, setup, source)
         finally:
             operator.close()

@@ -30,6 +30,7 @@ def test_processes_of_the_embedded_robot() -> None:
     for node in nodes.values():
         assert (ROOT / f"{node.module.replace('.', '/')}.py").is_file()
         assert list(yaml.safe_load(node.parameter_file.read_text())) == [node.name]
+    assert [node.name for node in processes(Setup(robot="sim_arm", source="nobody"))] == ["sim_arm", "executor"]
     keyboard = processes(Setup(source="keyboard"))[2]
     assert keyboard.name == "teleop" and keyboard.terminal
 
@@ -38,7 +39,7 @@ def test_processes_of_the_embedded_robot() -> None:
     ("setup", "message"),
     [
         (Setup(robot="r2d2"), "unknown robot 'r2d2'; valid: .*sim_metaworld"),
-        (Setup(source="wishes"), "valid: behaviour, keyboard, policy"),
+        (Setup(source="wishes"), "valid: behaviour, keyboard, nobody, policy"),
         (Setup(source="policy"), "needs a policy"),
         (Setup(source="keyboard", lock_step=True), "needs real time"),
         (Setup(robot="sim_arm", source="behaviour"), "robot sim_arm follows a policy or the keyboard"),
