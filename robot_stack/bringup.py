@@ -101,6 +101,9 @@ def sim_arm(setup: Setup) -> NodeProcess:
 
 
 DRIVERS: Mapping[str, Callable[[Setup], NodeProcess]] = {"sim_metaworld": sim_metaworld, "sim_arm": sim_arm}
+LIVE_DEPTH = (
+    5  # messages of a stream that wait for a node in real time: whoever is late wants the youngest, not a queue of old ones
+)
 SOURCES = ("policy", "behaviour", "keyboard", "nobody")
 
 
@@ -125,10 +128,11 @@ def processes(setup: Setup) -> tuple[NodeProcess, ...]:
     if setup.source == "keyboard" and setup.lock_step:
         raise ProphRLError("a keyboard needs real time: it cannot drive in lock-step")
     shared = {"robot": setup.robot, "lock_step": setup.lock_step, "use_sim_time": setup.lock_step}
+    live = {} if setup.lock_step else {"sensor_depth": LIVE_DEPTH}
     followed = {"source": "policy" if setup.source in ("policy", "nobody") else "teleop"}
-    executor = NodeProcess("executor", "robot_stack.ros.executor_node", {**shared, **followed})
+    executor = NodeProcess("executor", "robot_stack.ros.executor_node", {**shared, **live, **followed})
     recorder = NodeProcess("recorder", "robot_stack.ros.recorder_node", {**shared, "folder": setup.folder, "task": setup.task})
-    return (DRIVERS[name](setup), executor, *_source(setup, shared), *([recorder] if setup.record else []))
+    return (DRIVERS[name](setup), executor, *_source(setup, shared, live), *([recorder] if setup.record else []))
 
 
 def default_source(robot: str, policy: str) -> str:
@@ -136,11 +140,11 @@ def default_source(robot: str, policy: str) -> str:
     return "policy" if policy else "behaviour" if robot == "sim_metaworld" else "nobody"
 
 
-def _source(setup: Setup, shared: Mapping[str, Any]) -> tuple[NodeProcess, ...]:
+def _source(setup: Setup, shared: Mapping[str, Any], live: Mapping[str, Any]) -> tuple[NodeProcess, ...]:
     if setup.source == "nobody":
         return ()
     if setup.source == "policy":
-        module, parameters = "robot_stack.ros.policy_node", {**shared, "policy": setup.policy}
+        module, parameters = "robot_stack.ros.policy_node", {**shared, **live, "policy": setup.policy}
         parameters["exploration"] = float(setup.exploration)
         return (NodeProcess("policy", module, parameters, lifecycle=True),)
     keyboard = setup.source == "keyboard"

@@ -31,6 +31,8 @@ def test_processes_of_the_embedded_robot() -> None:
         assert (ROOT / f"{node.module.replace('.', '/')}.py").is_file()
         assert list(yaml.safe_load(node.parameter_file.read_text())) == [node.name]
     assert [node.name for node in processes(Setup(robot="sim_arm", source="nobody"))] == ["sim_arm", "executor"]
+    assert "sensor_depth" not in nodes["executor"].parameters  # in lock-step no message may be lost
+    assert processes(Setup(source="keyboard"))[1].parameters["sensor_depth"] == 5  # in real time only the youngest count
     keyboard = processes(Setup(source="keyboard"))[2]
     assert keyboard.name == "teleop" and keyboard.terminal
 
