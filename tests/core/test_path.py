@@ -25,12 +25,10 @@ TOOL = dataclasses.replace(SIM, actions=(*SIM.actions[:3], *TURNS, SIM.actions[3
 
 
 def limited(spec: RobotSpec, velocity: float, acceleration: float) -> RobotSpec:
-    """The robot with these limits for every axis of the path."""
+    """The robot with these limits for every axis of the path, and room to move."""
+    limits = {"lower": -10.0, "upper": 10.0, "max_velocity": velocity, "max_acceleration": acceleration}
     actions = tuple(
-        action
-        if action.kind is ActionKind.GRIPPER
-        else dataclasses.replace(action, max_velocity=velocity, max_acceleration=acceleration)
-        for action in spec.actions
+        action if action.kind is ActionKind.GRIPPER else dataclasses.replace(action, **limits) for action in spec.actions
     )
     return dataclasses.replace(spec, actions=actions, max_jump=1e9)
 
