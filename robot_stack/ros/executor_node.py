@@ -109,6 +109,7 @@ class ExecutorNode(Node):
         self._waits_since_ns = 0
         self._ticks: Counter[str] = Counter()
         self._count = 0  # of ticks in which nothing was executed
+        self._owes_hold = False  # it has stopped, but the arm has not been told to hold yet
 
         self._outputs = ExecutorOutputs(self, self._spec)
         self._subscribe()
@@ -225,6 +226,7 @@ class ExecutorNode(Node):
     def _on_tick(self, now_ns: int) -> None:
         if not self._active:
             if not self.at_rest:
+                self._owes_hold = False
                 self._tell(self._loop.brake(now_ns))
             return
         often = self._spec.commands_per_action
@@ -284,6 +286,7 @@ class ExecutorNode(Node):
             problem = f"another node publishes {taken[0]}; only one executor may command the arm: stop the other one"
         if not problem:
             self._loop.stop()  # where the arm is now is asked anew
+            self._owes_hold = False
             self._awaits_ns = None
             self._active = True
             self._try_tick()
@@ -305,6 +308,7 @@ class ExecutorNode(Node):
 
         The next ticks of the timer do so. In lock-step only a tick that waits takes a command.
         """
+        self._owes_hold |= self._active and self._loop.started
         self._active = False
         if self._awaits_ns is not None and self._loop.started:
             self._tell(self._loop.brake(self._awaits_ns))
@@ -313,7 +317,7 @@ class ExecutorNode(Node):
     @property
     def at_rest(self) -> bool:
         """Whether the arm has been told to stand still (or nothing at all); else the timer goes on braking."""
-        return self._lock_step or not self._loop.started or self._loop.guard.at_rest
+        return self._lock_step or not self._loop.started or (self._loop.guard.at_rest and not self._owes_hold)
 
     def flush(self) -> None:
         """Wait until what was sent has arrived."""

@@ -82,6 +82,7 @@ def run_node(make: Callable[[], Any]) -> int:
 
 def _spin(make: Callable[[], Any]) -> None:
     import rclpy
+    from rclpy._rclpy_pybind11 import RCLError
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
     rclpy.init()
@@ -92,6 +93,9 @@ def _spin(make: Callable[[], Any]) -> None:
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except RCLError:  # a callback was publishing when a signal shut the context down
+        if rclpy.ok():
+            raise
     finally:
         node.close()
         executor.shutdown(timeout_sec=1.0)
