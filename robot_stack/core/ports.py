@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from robot_stack.core.types import ActionChunk, Command, FloatArray, ImageArray, Observation
+from robot_stack.core.types import ActionChunk, CameraFrame, CameraInfoValues, Command, FloatArray, ImageArray, Observation
 
 
 class Observer(Protocol):
@@ -44,6 +44,36 @@ class Kinematics(Protocol):
 
     def points(self, joints: FloatArray) -> FloatArray:
         """Positions [N, K, 3] [m] in the base frame of the named points, for joints [N, J] [rad]."""
+        ...
+
+
+class Camera(Protocol):
+    """A source of pictures; used by one thread at a time. After ``close`` it can be started again."""
+
+    def start(self) -> None:
+        """Open the device.
+
+        Raises:
+            UnknownNameError: there is no such device.
+            CameraError: it cannot be opened as it was asked for.
+        """
+        ...
+
+    def read(self, timeout_s: float) -> CameraFrame | None:
+        """The next picture, younger than every one before it; None where none came within about ``timeout_s``.
+
+        Raises:
+            CameraError: the device is gone.
+        """
+        ...
+
+    @property
+    def info(self) -> CameraInfoValues:
+        """What ``start`` found out about the camera."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the device; harmless where it is not open."""
         ...
 
 

@@ -6,7 +6,7 @@ Units are SI; poses are in the robot's base frame; times are integer nanoseconds
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from robot_stack.core.errors import ShapeError
 
 FloatArray = npt.NDArray[np.float64]
 ImageArray = npt.NDArray[np.uint8]
+DepthArray = npt.NDArray[np.uint16]
 
 
 @dataclass(frozen=True)
@@ -80,3 +81,55 @@ class Command:
     target: FloatArray
     velocity: FloatArray
     tail: FloatArray
+
+
+@dataclass(frozen=True)
+class CameraFrame:
+    """One picture of one camera.
+
+    Attributes:
+        stamp_ns: middle of its exposure as far as the driver can know, in the system's time [ns].
+        image: RGB [H, W, 3], uint8.
+        depth: distance along the optical axis, seen from the colour camera's pixels, [H, W], uint16 [mm]; 0: unknown.
+    """
+
+    stamp_ns: int
+    image: ImageArray
+    depth: DepthArray | None = None
+
+    def __post_init__(self) -> None:
+        if self.image.ndim != 3 or self.image.shape[2] != 3:
+            raise ShapeError("picture", self.image.shape, "[H, W, 3]")
+        if self.depth is not None and self.depth.shape != self.image.shape[:2]:
+            raise ShapeError("aligned depth", self.depth.shape, f"that of its picture, {list(self.image.shape[:2])}")
+
+
+@dataclass(frozen=True)
+class CameraInfoValues:
+    """What is known about a camera that has been opened.
+
+    Attributes:
+        width, height: of its pictures [px].
+        k: pinhole matrix [3, 3] [px]; all zero where the camera is not calibrated, as in sensor_msgs/CameraInfo.
+        distortion_model: "plumb_bob" or "equidistant" as in sensor_msgs, or the device's own name for another model.
+        distortion: its coefficients.
+        serial: serial number, or what else names the device.
+    """
+
+    width: int
+    height: int
+    k: FloatArray
+    distortion_model: str = "plumb_bob"
+    distortion: tuple[float, ...] = (0.0,) * 5
+    serial: str = ""
+
+    @classmethod
+    def uncalibrated(cls, width: int, height: int, serial: str) -> "CameraInfoValues":
+        """A camera that does not know its own lens."""
+        return cls(width, height, np.zeros((3, 3)), serial=serial)
+
+    def resized(self, width: int, height: int) -> "CameraInfoValues":
+        """The same camera behind a resize to ``width`` x ``height`` [px]; pixel centres have whole coordinates."""
+        across, down = width / self.width, height / self.height
+        scale = np.array([[across, 0.0, (across - 1) / 2], [0.0, down, (down - 1) / 2], [0.0, 0.0, 1.0]])
+        return replace(self, width=width, height=height, k=scale @ self.k)
