@@ -118,6 +118,7 @@ EXTRA_OF = {
     "sentence_transformers tensorboard tokenizers torch torchvision transformers",
     "sim": "gymnasium metaworld mujoco",
     "cpu": "onnxruntime",
+    "realsense": "pyrealsense2",
     "ros": "rclpy builtin_interfaces diagnostic_msgs geometry_msgs rosgraph_msgs sensor_msgs std_msgs std_srvs trajectory_msgs "
     "rcl_interfaces lifecycle_msgs",
 }

@@ -55,6 +55,13 @@ class Violation(enum.StrEnum):
     HOLD = "hold"  # the arm brakes
 
 
+class Compression(enum.StrEnum):
+    """How the pictures of a camera travel."""
+
+    NONE = "none"  # sensor_msgs/Image on ``camera/<name>/image_raw``
+    JPEG = "jpeg"  # sensor_msgs/CompressedImage on ``camera/<name>/image_raw/compressed``
+
+
 @dataclass(frozen=True)
 class CameraSpec:
     """One camera of the robot.
@@ -65,6 +72,8 @@ class CameraSpec:
         rate_hz: nominal rate.
         max_age_ns: oldest image on which the arm may move [ns]; at least two periods.
         sensor_noise: True where two healthy pictures are never identical, so that identical bytes mean a frozen camera.
+        compression: see ``Compression``; here, so that every node of the robot agrees.
+        depth: whether depth is published, too, aligned to the pictures.
     """
 
     name: str
@@ -73,6 +82,8 @@ class CameraSpec:
     rate_hz: float
     max_age_ns: int
     sensor_noise: bool
+    compression: Compression = Compression.NONE
+    depth: bool = False
 
 
 @dataclass(frozen=True)
@@ -391,6 +402,8 @@ def _camera(reader: SpecReader) -> CameraSpec:
         rate_hz=reader.positive("rate_hz"),
         max_age_ns=_milliseconds(reader.positive("max_age_ms")),
         sensor_noise=reader.flag("sensor_noise"),
+        compression=Compression(reader.one_of("compression", [kind.value for kind in Compression], Compression.NONE.value)),
+        depth=reader.flag("depth", default=False),
     )
     if spec.max_age_ns < 2e9 / spec.rate_hz:
         raise reader.refuse(f"max_age_ms must be at least two periods of the stream ({2e3 / spec.rate_hz:.0f} ms)")

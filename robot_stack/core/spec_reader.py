@@ -41,7 +41,10 @@ class SpecReader:
             raise self._refuse(key, "a non-empty text")
         return value
 
-    def one_of(self, key: str, valid: Sequence[str]) -> str:
+    def one_of(self, key: str, valid: Sequence[str], default: str | None = None) -> str:
+        if default is not None and key not in self._raw:
+            self._seen.add(key)
+            return default
         value = self.text(key)
         if value not in valid:
             raise self._refuse(key, f"one of {', '.join(valid)}")

@@ -5,20 +5,22 @@ Malformed messages raise ``BadMessageError``; nodes drop them (see ``node.Compla
 A robot without rotation actions keeps its tool pointing down: its poses carry that one orientation.
 """
 
+import io
 import struct
 from collections.abc import Sequence
 
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from geometry_msgs.msg import PoseStamped
-from sensor_msgs.msg import CameraInfo, Image, JointState
+from PIL import Image as PillowImage
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from std_msgs.msg import Float64MultiArray, Header, MultiArrayDimension
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from robot_stack.core import se3
-from robot_stack.core.robot_spec import ActionKind, RobotSpec
+from robot_stack.core.robot_spec import ActionKind, CameraSpec, Compression, RobotSpec
 from robot_stack.core.trajectory_stream import TimedPoints
-from robot_stack.core.types import ActionChunk, FloatArray, ImageArray
+from robot_stack.core.types import ActionChunk, CameraInfoValues, DepthArray, FloatArray, ImageArray
 from robot_stack.drivers.trajectory_controller import JointTrajectoryGoal
 from robot_stack.episodes.messages import (
     SECOND_NS,
@@ -34,6 +36,7 @@ from robot_stack.episodes.messages import (
 __all__ = ["SECOND_NS", "BadMessageError", "image_array", "joint_values", "pose_values", "to_ns", "trajectory_targets"]
 
 DUE_TOLERANCE_NS = 1_000
+JPEG_QUALITY = 90
 TOOL_DOWN = (1.0, 0.0, 0.0, 0.0)  # quaternion x, y, z, w: half a turn about the base's x axis
 
 
@@ -60,19 +63,53 @@ def image_message(image: ImageArray, stamp_ns: int, frame: str) -> Image:
     return message
 
 
-def camera_info_message(width: int, height: int, focal_px: float, stamp_ns: int, frame: str) -> CameraInfo:
-    """An ideal pinhole camera with its principal point in the middle."""
-    cx, cy = (width - 1) / 2, (height - 1) / 2
+def picture_message(
+    image: ImageArray, camera: CameraSpec, stamp_ns: int, quality: int = JPEG_QUALITY
+) -> Image | CompressedImage:
+    """An RGB image [H, W, 3] as the message that ``topics.pictures`` names; ``quality``: of JPEG, 1 to 95."""
+    if camera.compression is Compression.NONE:
+        return image_message(image, stamp_ns, optical_frame(camera.name))
+    file = io.BytesIO()
+    PillowImage.fromarray(image).save(file, format="JPEG", quality=quality)
+    # The format's text is the one of image_transport's compressed plugin, by which stock tools know it.
+    message = CompressedImage(header=header(stamp_ns, optical_frame(camera.name)), format="rgb8; jpeg compressed bgr8")
+    message.data = file.getvalue()
+    return message
+
+
+def depth_message(depth: DepthArray, stamp_ns: int, frame: str) -> Image:
+    """Depth [H, W] in mm as a message (REP 118)."""
+    height, width = depth.shape
+    message = Image(header=header(stamp_ns, frame), height=height, width=width, encoding="16UC1", step=2 * width)
+    message.data = depth.astype("<u2", copy=False).tobytes()
+    return message
+
+
+def optical_frame(camera: str) -> str:
+    """Name of a camera's frame: z forward, x right, y down (REP 103)."""
+    return f"{camera}_optical"
+
+
+def calibrated_info_message(info: CameraInfoValues, stamp_ns: int, frame: str) -> CameraInfo:
+    """What a camera knows about its lens; pictures are not rectified."""
+    projection = np.zeros((3, 4))
+    projection[:, :3] = info.k
     return CameraInfo(
         header=header(stamp_ns, frame),
-        width=width,
-        height=height,
-        distortion_model="plumb_bob",
-        d=[0.0] * 5,
-        k=[focal_px, 0.0, cx, 0.0, focal_px, cy, 0.0, 0.0, 1.0],
-        r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
-        p=[focal_px, 0.0, cx, 0.0, 0.0, focal_px, cy, 0.0, 0.0, 0.0, 1.0, 0.0],
+        width=info.width,
+        height=info.height,
+        distortion_model=info.distortion_model,
+        d=list(info.distortion),
+        k=info.k.ravel().tolist(),
+        r=np.eye(3).ravel().tolist(),
+        p=projection.ravel().tolist(),
     )
+
+
+def camera_info_message(width: int, height: int, focal_px: float, stamp_ns: int, frame: str) -> CameraInfo:
+    """An ideal pinhole camera with its principal point in the middle."""
+    k = np.array([[focal_px, 0.0, (width - 1) / 2], [0.0, focal_px, (height - 1) / 2], [0.0, 0.0, 1.0]])
+    return calibrated_info_message(CameraInfoValues(width, height, k), stamp_ns, frame)
 
 
 def joint_message(names: Sequence[str], positions: FloatArray, velocities: FloatArray, stamp_ns: int) -> JointState:

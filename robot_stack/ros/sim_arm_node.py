@@ -14,7 +14,7 @@ import numpy as np
 from geometry_msgs.msg import PoseStamped
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.node import Node
-from sensor_msgs.msg import CameraInfo, Image, JointState
+from sensor_msgs.msg import CameraInfo, JointState
 from std_msgs.msg import Bool, String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
@@ -79,10 +79,11 @@ class SimArmNode(Node):
         self._task_out = self.create_publisher(String, topics.TASK, topics.LATCHED)
         self._images_out = {
             camera.name: (
-                self.create_publisher(Image, topics.image_raw(camera.name), sensor),
+                self.create_publisher(entry.message, entry.name, sensor),
                 self.create_publisher(CameraInfo, topics.camera_info(camera.name), sensor),
             )
             for camera in self._spec.cameras
+            for entry in [topics.pictures(camera)]
         }
         self.create_subscription(JointTrajectory, self._arm_command.topic, self._on_trajectory, topics.COMMANDS)
         self.create_subscription(JointTrajectory, self._gripper_command.topic, self._on_gripper, topics.COMMANDS)
@@ -175,9 +176,9 @@ class SimArmNode(Node):
                 with self._lock:
                     positions = self._arm.data.qpos.copy()
                 stamp_ns = self._now_ns()
-                frame = f"{own.name}_optical"
+                frame = convert.optical_frame(own.name)
                 image_out, info_out = self._images_out[own.name]
-                self._publish(image_out, convert.image_message(camera.render(positions), stamp_ns, frame))
+                self._publish(image_out, convert.picture_message(camera.render(positions), own, stamp_ns))
                 self._publish(info_out, convert.camera_info_message(own.width, own.height, camera.focal_px, stamp_ns, frame))
         for camera in cameras:
             camera.close()

@@ -14,7 +14,7 @@ import numpy as np
 from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CameraInfo, Image, JointState
+from sensor_msgs.msg import CameraInfo, JointState
 from std_msgs.msg import Bool, Float64MultiArray, String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
@@ -74,10 +74,11 @@ class SimRobotNode(Node):
         self._complaints = Complaints(self.get_logger())
 
         sensor = topics.sensor_qos(settings.sensor_reliability, settings.sensor_depth)
-        camera = self._spec.camera_names[0]
+        camera = self._spec.cameras[0]
+        pictures = topics.pictures(camera)
         self._clock_out = self.create_publisher(Clock, topics.CLOCK, topics.COMMANDS) if self._lock_step else None
-        self._image_out = self.create_publisher(Image, topics.image_raw(camera), sensor)
-        self._info_out = self.create_publisher(CameraInfo, topics.camera_info(camera), sensor)
+        self._image_out = self.create_publisher(pictures.message, pictures.name, sensor)
+        self._info_out = self.create_publisher(CameraInfo, topics.camera_info(camera.name), sensor)
         self._joints_out = self.create_publisher(JointState, topics.JOINT_STATES, sensor)
         self._pose_out = self.create_publisher(PoseStamped, topics.EE_POSE, sensor)
         self._in_force_out = self.create_publisher(JointTrajectory, topics.TARGET_IN_FORCE, sensor)
@@ -163,7 +164,7 @@ class SimRobotNode(Node):
     def _publish(self, stamp_ns: int) -> None:
         arm, spec = self._arm, self._spec
         camera = spec.cameras[0]
-        frame = f"{camera.name}_optical"
+        frame = convert.optical_frame(camera.name)
         names, (positions, velocities) = self._joints()
         self._success_out.publish(Bool(data=arm.success))
         self._privileged_out.publish(convert.stamped_numbers(arm.privileged_state, stamp_ns))
@@ -171,7 +172,7 @@ class SimRobotNode(Node):
         self._joints_out.publish(convert.joint_message(names, positions, velocities, stamp_ns))
         self._pose_out.publish(convert.pose_message(arm.state[:3], None, stamp_ns, spec.base_frame))
         self._info_out.publish(convert.camera_info_message(camera.width, camera.height, arm.focal_px, stamp_ns, frame))
-        self._image_out.publish(convert.image_message(arm.render(), stamp_ns, frame))
+        self._image_out.publish(convert.picture_message(arm.render(), camera, stamp_ns))
 
     def _joints(self) -> tuple[list[str], tuple[FloatArray, FloatArray]]:
         """Arm joints and the gripper's opening, which has no speed sensor."""

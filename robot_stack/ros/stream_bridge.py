@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from geometry_msgs.msg import PoseStamped
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.core.stream_buffer import RobotStreams
@@ -40,16 +40,17 @@ class StreamBridge:
     ) -> None:
         self._streams, self._complaints, self._notify = streams, complaints, notify
         qos = topics.sensor_qos(reliability, depth)
-        for name in spec.camera_names:
-            receive = self._picture_receiver(name) if pixels else self._stamp_receiver(name)
-            node.create_subscription(Image, topics.image_raw(name), receive, qos, raw=not pixels)
+        for camera in spec.cameras:
+            entry = topics.pictures(camera)
+            receive = self._picture_receiver(camera.name, entry.name) if pixels else self._stamp_receiver(camera.name)
+            node.create_subscription(entry.message, entry.name, receive, qos, raw=not pixels)
         node.create_subscription(JointState, topics.JOINT_STATES, self._on_joints, qos)
         node.create_subscription(PoseStamped, topics.EE_POSE, self._on_pose, qos)
 
-    def _picture_receiver(self, name: str) -> Callable[[Image], None]:
-        topic, stream = topics.image_raw(name), self._streams.cameras[name]
+    def _picture_receiver(self, name: str, topic: str) -> Callable[[Image | CompressedImage], None]:
+        stream = self._streams.cameras[name]
 
-        def receive(message: Image) -> None:
+        def receive(message: Image | CompressedImage) -> None:
             with self._complaints.about(topic):
                 stream.push(convert.to_ns(message.header.stamp), time.monotonic_ns(), convert.image_array(message, topic))
             self._notify()

@@ -7,12 +7,12 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CameraInfo, Image, JointState
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from std_msgs.msg import Bool, Float64MultiArray, Header, String
 from trajectory_msgs.msg import JointTrajectory
 
 from robot_stack.core.errors import UnknownNameError
-from robot_stack.core.robot_spec import CommandInterface, RobotSpec
+from robot_stack.core.robot_spec import CameraSpec, CommandInterface, Compression, RobotSpec
 
 CLOCK = "/clock"
 JOINT_STATES = "joint_states"
@@ -54,6 +54,10 @@ def camera_info(camera: str) -> str:
     return f"camera/{camera}/camera_info"
 
 
+def aligned_depth(camera: str) -> str:
+    return f"camera/{camera}/aligned_depth/image_raw"
+
+
 def sensor_qos(reliability: str, depth: int) -> QoSProfile:
     """Quality of service of an observation stream.
 
@@ -88,14 +92,22 @@ class TopicEntry:
     sensor: bool = False
 
 
+def pictures(camera: CameraSpec) -> TopicEntry:
+    """Where a camera's pictures come, and as what."""
+    if camera.compression is Compression.JPEG:
+        return TopicEntry(f"{image_raw(camera.name)}/compressed", CompressedImage, sensor=True)
+    return TopicEntry(image_raw(camera.name), Image, sensor=True)
+
+
 def contract(spec: RobotSpec) -> tuple[TopicEntry, ...]:
     """Every topic of one robot."""
     cameras = [
         entry
-        for name in spec.camera_names
+        for camera in spec.cameras
         for entry in (
-            TopicEntry(image_raw(name), Image, sensor=True),
-            TopicEntry(camera_info(name), CameraInfo, sensor=True),
+            pictures(camera),
+            TopicEntry(camera_info(camera.name), CameraInfo, sensor=True),
+            *([TopicEntry(aligned_depth(camera.name), Image, sensor=True)] if camera.depth else []),
         )
     ]
     return (

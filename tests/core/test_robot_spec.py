@@ -37,6 +37,7 @@ def test_shipped_robot_files_load_and_are_named_after_their_file(path: Path) -> 
         (lambda raw: raw.pop("rate_hz"), "rate_hz is missing"),
         (lambda raw: raw.update(rate=3), "unknown entry rate; valid: .*rate_hz"),
         (lambda raw: raw["cameras"][0].update(max_age_ms=60), "at least two periods"),
+        (lambda raw: raw["cameras"][0].update(compression="h264"), r"cameras\[0\]\.compression must be one of none, jpeg"),
         (lambda raw: raw["actions"][1].update(name="x"), "action names are not unique"),
         (lambda raw: raw["actions"][0].update(kind="rotation"), "come in threes"),
         (lambda raw: raw["commands"][0].update(interface="torque"), r"commands\[0\]\.interface must be one of target_pose"),
