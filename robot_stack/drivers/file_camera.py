@@ -7,10 +7,9 @@ Films (MP4, AVI) by OpenCV, recordings of RealSense cameras by librealsense (``r
 import time
 from pathlib import Path
 
-import cv2
-
 from robot_stack.core.errors import BadFileError, CameraError
 from robot_stack.core.types import CameraFrame, CameraInfoValues
+from robot_stack.drivers.opencv import cv2
 from robot_stack.drivers.realsense import RealSenseCamera, RealSenseSettings, open_recording, pyrealsense2
 
 FILMS = (".mp4", ".avi", ".mkv", ".mov")

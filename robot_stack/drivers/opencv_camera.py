@@ -5,7 +5,6 @@ time once, by the time that has passed since then. Elsewhere a picture is stampe
 decoded. Neither knows the exposure: what lies before is a constant of the camera, to be corrected by the node's ``latency_ms``.
 """
 
-import os
 import re
 import time
 from collections.abc import Mapping
@@ -15,11 +14,7 @@ from typing import Any
 
 from robot_stack.core.errors import CameraError, UnknownNameError
 from robot_stack.core.types import CameraFrame, CameraInfoValues
-
-# Whole seconds, read once by OpenCV: how long a read of Video4Linux blocks (cap_v4l.cpp). By default 10: too long to end.
-os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "1")
-
-import cv2
+from robot_stack.drivers.opencv import cv2
 
 OLDEST_BUFFER_NS = 1_000_000_000  # a buffer's time further back than this is no time of the monotonic clock
 RATE_TOLERANCE = 0.05  # drivers round 29.97 Hz to 30 and back

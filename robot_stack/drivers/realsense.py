@@ -202,7 +202,7 @@ class RealSenseCamera:
             return None
         self._last_ns = stamp_ns
         pixels = np.asarray(colour.get_data())
-        # A copy in any case: librealsense uses the frame's memory again.
+        # A copy in any case: librealsense has few buffers and stops delivering while they are held.
         image = pixels[..., ::-1].copy() if colour.get_profile().format() == rs.format.bgr8 else pixels.copy()
         if not self._settings.depth:
             return CameraFrame(stamp_ns, image)

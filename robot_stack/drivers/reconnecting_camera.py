@@ -18,7 +18,8 @@ class ReconnectSettings:
     """How patient to be.
 
     Attributes:
-        attempts: to open the camera, before a hardware reset and once more after it.
+        attempts: to open the camera at the start; as many again after a hardware reset.
+        comeback_attempts: to open it again when it has gone silent; somebody may have to plug it in.
         first_picture_s: longest wait for the first picture of an attempt [s].
         pause_s: between two attempts [s]; a device that was plugged in needs about a second.
         reset_s: wait after a hardware reset [s], until the device has come back on the bus.
@@ -26,6 +27,7 @@ class ReconnectSettings:
     """
 
     attempts: int = 3
+    comeback_attempts: int = 30
     first_picture_s: float = 3.0
     pause_s: float = 1.0
     reset_s: float = 5.0
@@ -93,26 +95,31 @@ class ReconnectingCamera:
         self._camera.close()
 
     def _open(self, known: bool) -> None:
-        """Open with all means; ``known``: the device was there before, so it may come back."""
-        problem = self._try(known)
-        if problem is None or self._stopping.is_set():
-            return
-        if self._reset is not None:
+        """Open with all means; ``known``: the device was there before, so it may come back.
+
+        Raises:
+            UnknownNameError, CameraError: see ``start`` and ``read``.
+        """
+        attempts = self._settings.comeback_attempts if known else self._settings.attempts
+        problem = self._try(self._settings.attempts if self._reset is not None else attempts, known)
+        was_reset = False
+        if problem is not None and self._reset is not None and not self._stopping.is_set():
             _log.warning("%s; resetting the device", problem)
             try:
                 self._reset()
-            except (CameraError, UnknownNameError) as error:
-                raise CameraError(self._name(problem), f"it cannot be reset, either ({error})") from error
+                was_reset = True
+            except (CameraError, UnknownNameError) as error:  # gone altogether; it can still be plugged in again
+                _log.warning("%s", error)
             self._stopping.wait(self._settings.reset_s)
-            problem = self._try(known=True)
-        if problem is not None:
-            after = ", not even after a hardware reset" if self._reset is not None else ""
-            raise CameraError(self._name(problem), f"gave up after {self._settings.attempts} attempts{after}") from problem
+            problem = self._try(attempts, known=True)
+        if problem is not None and not self._stopping.is_set():
+            after = ", the last ones after a hardware reset" if was_reset else ""
+            raise CameraError(self._name(problem), f"gave up after {attempts} attempts{after}") from problem
 
-    def _try(self, known: bool) -> CameraError | UnknownNameError | None:
+    def _try(self, attempts: int, known: bool) -> CameraError | UnknownNameError | None:
         """Some attempts; None where one succeeded, else what went wrong with the last."""
         problem: CameraError | UnknownNameError | None = None
-        for attempt in range(self._settings.attempts):
+        for attempt in range(attempts):
             if attempt and self._stopping.wait(self._settings.pause_s):
                 break
             try:

@@ -10,7 +10,6 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.node import Node
@@ -20,6 +19,8 @@ from robot_stack.core.errors import CameraError, ProphRLError, SpecMismatchError
 from robot_stack.core.picture_stream import FrozenPictures, StreamMeter
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.core.types import CameraFrame, CameraInfoValues
+from robot_stack.drivers.opencv import cv2
+from robot_stack.drivers.reconnecting_camera import ReconnectSettings
 from robot_stack.paths import robot_file
 from robot_stack.ros import convert, topics
 from robot_stack.ros.cameras import CameraRequest, make_camera
@@ -41,11 +42,12 @@ class CameraSettings:
         device: serial number, device or path, as the driver understands it.
         loop: driver "file": begin again at the end.
         fourcc: driver "opencv": pixel format, e.g. "MJPG".
-        capture_width, capture_height: what the device shall make [px]; 0: as the robot file says or, with resize, whatever comes.
+        capture_width, capture_height: what the device shall make [px]; 0: as in the robot file or, with resize, whatever comes.
         resize: fit pictures of another size to the robot file's; else they are refused.
         jpeg_quality: 1 to 95, where the robot file says that pictures travel as JPEG.
         latency_ms: time from exposure to the driver's stamp that the driver does not know of; taken off every stamp, here only.
         max_identical_ms: cameras with sensor noise: longest time that identical pictures may come; 0: the robot file's max_age.
+        comeback_attempts: drivers of devices: how often, about once a second, a camera that went silent is opened again.
         sensor_reliability, sensor_depth: quality of service.
     """
 
@@ -61,6 +63,7 @@ class CameraSettings:
     jpeg_quality: int = convert.JPEG_QUALITY
     latency_ms: float = 0.0
     max_identical_ms: float = 0.0
+    comeback_attempts: int = ReconnectSettings.comeback_attempts
     sensor_reliability: str = "reliable"
     sensor_depth: int = 5
 
@@ -78,7 +81,16 @@ class CameraNode(Node):
         self._stopping = threading.Event()
         own = (0, 0) if settings.resize else (self._spec.width, self._spec.height)
         width, height = settings.capture_width or own[0], settings.capture_height or own[1]
-        request = CameraRequest(self._spec, settings.device, width, height, settings.fourcc, settings.loop, self._stopping)
+        request = CameraRequest(
+            self._spec,
+            settings.device,
+            width,
+            height,
+            settings.fourcc,
+            settings.loop,
+            ReconnectSettings(comeback_attempts=settings.comeback_attempts),
+            self._stopping,
+        )
         self._camera = make_camera(settings.driver, request)
         limit_ns = round(settings.max_identical_ms * 1e6) or self._spec.max_age_ns
         self._judge = FrozenPictures(limit_ns) if self._spec.sensor_noise else None

@@ -28,6 +28,7 @@ class CameraRequest:
         width, height: of the pictures that the device shall make [px]; 0: whatever comes.
         fourcc: see ``OpenCvSettings``.
         loop: files: begin again at the end.
+        patience: with devices that are silent or gone.
         stopping: set when the node ends.
     """
 
@@ -37,6 +38,7 @@ class CameraRequest:
     height: int
     fourcc: str
     loop: bool
+    patience: ReconnectSettings
     stopping: threading.Event
 
 
@@ -44,13 +46,13 @@ def realsense(request: CameraRequest) -> Camera:
     """``device``: serial number; empty: the only one."""
     settings = RealSenseSettings(request.width, request.height, round(request.spec.rate_hz), request.spec.depth)
     camera = RealSenseCamera(find_realsense(request.device), settings)
-    return ReconnectingCamera(camera, ReconnectSettings(), request.stopping, camera.reset)
+    return ReconnectingCamera(camera, request.patience, request.stopping, camera.reset)
 
 
 def opencv(request: CameraRequest) -> Camera:
     """``device``: number, device or address; empty: the first."""
     settings = OpenCvSettings(request.width, request.height, request.spec.rate_hz, request.fourcc)
-    return ReconnectingCamera(OpenCvCamera(request.device or "0", settings), ReconnectSettings(), request.stopping)
+    return ReconnectingCamera(OpenCvCamera(request.device or "0", settings), request.patience, request.stopping)
 
 
 def file(request: CameraRequest) -> Camera:

@@ -32,10 +32,16 @@ def declare_parameters[S](node: Any, settings: type[S]) -> S:
 
     Raises:
         UnknownNameError: a parameter was given that the node does not have.
+        ProphRLError: a parameter is of another type.
     """
+    from rclpy.exceptions import InvalidParameterTypeException
+
     values = {}
     for field in dataclasses.fields(settings):  # type: ignore[arg-type]
-        values[field.name] = node.declare_parameter(field.name, field.default).value
+        try:
+            values[field.name] = node.declare_parameter(field.name, field.default).value
+        except InvalidParameterTypeException as error:  # the command line makes a number of 0 where a text is wanted
+            raise ProphRLError(f"node {node.get_name()}: {error}; write a text as \"'0'\", a decimal number as 0.0") from error
     declared = {*values, *STANDARD_PARAMETERS}
     for given in node._parameter_overrides:  # rclpy ignores what is not declared; a misspelt limit must not be ignored
         if given not in declared and not given.startswith("qos_overrides."):

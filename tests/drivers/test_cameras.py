@@ -1,5 +1,8 @@
 """Cameras without hardware: OpenCV and films, on films that the tests write; opening again; what core says about streams."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -20,7 +23,7 @@ from tests.drivers.films import HEIGHT, RATE_HZ, WIDTH, shows, write_film
 
 WAIT_S = 10.0
 MS_NS = 1_000_000
-QUICK = ReconnectSettings(attempts=3, first_picture_s=1.0, pause_s=0.01, silence_s=0.1)
+QUICK = ReconnectSettings(attempts=2, comeback_attempts=3, first_picture_s=1.0, pause_s=0.01, silence_s=0.1)
 
 
 def read(camera: Camera) -> CameraFrame:
@@ -83,6 +86,21 @@ def test_a_buffers_time_is_carried_over_by_its_age(age_ms: int, uptime_ms: int, 
 def test_a_buffers_time_of_another_clock_is_not_believed() -> None:
     for buffer_ms in (0.0, -1.0, 90_000.0, 1.7e12):
         assert stamp_of_buffer(buffer_ms, 5, 80_000 * MS_NS) == 5
+
+
+def test_reads_of_video4linux_end_soon_because_opencv_is_told_before_it_is_loaded() -> None:
+    code = (
+        "import os, sys\n"
+        "class Look:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'cv2': print('told', os.environ.get('OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT'))\n"
+        "sys.meta_path.insert(0, Look())\n"
+        "import robot_stack.drivers.file_camera, robot_stack.drivers.opencv_camera\n"
+    )
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("OPENCV_")}
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root, env=variables)
+    assert set(done.stdout.splitlines()) == {"told 1"}  # its loader imports it more than once
 
 
 # Opening again

@@ -98,7 +98,7 @@ def test_a_picture_without_its_depth_is_left_out() -> None:
     camera.close()
 
 
-def test_frames_keep_their_pixels_when_librealsense_uses_its_memory_again() -> None:
+def test_many_pictures_are_kept_as_they_came() -> None:
     soft = SoftRealSense()
     camera = opened(soft)
     sent, got = [], []
@@ -226,7 +226,7 @@ def test_a_missing_library_is_named_with_its_extra() -> None:
 def test_a_camera_that_goes_silent_is_opened_again() -> None:
     soft = SoftRealSense()
     stopping = threading.Event()
-    patient = ReconnectSettings(attempts=5, first_picture_s=WAIT_S, pause_s=0.01, silence_s=0.3)
+    patient = ReconnectSettings(first_picture_s=WAIT_S, pause_s=0.01, silence_s=0.3)
     camera = ReconnectingCamera(RealSenseCamera(lambda: soft.device, SETTINGS), patient, stopping)
     feeding = threading.Event()
     feeding.set()
@@ -254,17 +254,25 @@ def test_a_camera_that_goes_silent_is_opened_again() -> None:
         camera.close()
 
 
-def test_a_camera_that_stays_silent_is_given_up_after_a_reset() -> None:
-    soft, resets = SoftRealSense(), []
+@pytest.mark.parametrize("resets", [True, False])
+def test_a_camera_that_stays_silent_is_given_up_after_a_reset(resets: bool) -> None:
+    soft, done = SoftRealSense(), []
     driver = RealSenseCamera(lambda: soft.device, SETTINGS)
     patient = ReconnectSettings(attempts=2, first_picture_s=0.05, pause_s=0.01, reset_s=0.01)
-    camera = ReconnectingCamera(driver, patient, threading.Event(), reset=lambda: resets.append(driver.close()))
-    with pytest.raises(
-        CameraError, match=r"soft-1: no picture within 0.05 s: gave up after 2 attempts, not even after a hardware"
-    ):
+    # A software device cannot be reset and says so: the driver's own reset stands for a device that does not listen.
+    reset = (lambda: done.append(driver.close())) if resets else driver.reset
+    camera = ReconnectingCamera(driver, patient, threading.Event(), reset)
+    with pytest.raises(CameraError, match=r"soft-1: no picture within 0\.05 s: gave up after 2 attempts") as refusal:
         camera.start()
-    assert len(resets) == 1
+    assert ("after a hardware reset" in str(refusal.value)) == resets and len(done) == resets
     soft.push(picture())  # the sensors are closed: nobody hears this, and nothing breaks
+
+
+def test_a_device_that_cannot_be_reset_says_so() -> None:
+    soft = SoftRealSense()
+    camera = opened(soft)
+    with pytest.raises(CameraError, match="soft-1: librealsense: hardware_reset"):
+        camera.reset()
 
 
 def test_a_recording_plays_again_and_again_with_new_stamps(tmp_path: Path) -> None:
