@@ -197,7 +197,7 @@ class CameraNode(Node):
         return CameraFrame(frame.stamp_ns, image, depth), info.resized(*wanted)
 
     def _publish(self, publisher: Any, message: Any) -> None:
-        """Publish from a thread of ours; at the end the middleware may be gone before the thread is."""
+        """Publish; at the end the middleware may be gone before the threads and timers that publish are."""
         try:
             publisher.publish(message)
         except RCLError:
@@ -230,7 +230,7 @@ class CameraNode(Node):
             "age_ms": "" if health.age_ns is None else f"{health.age_ns / 1e6:.1f}",
         }
         status.values = [KeyValue(key=key, value=value) for key, value in facts.items()]
-        self._diagnostics_out.publish(DiagnosticArray(header=convert.header(now_ns), status=[status]))
+        self._publish(self._diagnostics_out, DiagnosticArray(header=convert.header(now_ns), status=[status]))
 
 
 def main(_: Any = None) -> int:
