@@ -147,7 +147,7 @@ def test_a_film_plays_in_real_time_and_loops(tmp_path: Path, name: str, fourcc: 
     assert all(shows(frame.image, number % 6) for number, frame in enumerate(frames))
     stamps = np.array([frame.stamp_ns for frame in frames])
     assert (np.diff(stamps) > 0).all()
-    assert stamps[-1] - stamps[0] >= 0.95e9 * 13 / RATE_HZ  # never faster than the film
+    assert stamps[-1] - stamps[0] >= 11.9e9 / RATE_HZ  # never faster than the film; the first may come up to a period late
 
 
 def test_a_film_ends_where_it_does_not_loop(tmp_path: Path) -> None:
