@@ -88,7 +88,7 @@ def run_node(make: Callable[[], Any]) -> int:
 
 def _spin(make: Callable[[], Any]) -> None:
     import rclpy
-    from rclpy._rclpy_pybind11 import RCLError
+    from rclpy._rclpy_pybind11 import InvalidHandle, RCLError
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
     rclpy.init()
@@ -99,7 +99,7 @@ def _spin(make: Callable[[], Any]) -> None:
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except RCLError:  # a callback was publishing when a signal shut the context down
+    except (RCLError, InvalidHandle):  # a callback was at work when a signal shut the context down
         if rclpy.ok():
             raise
     finally:
