@@ -11,9 +11,7 @@ class ExecutionMode(enum.StrEnum):
     """Ways to execute chunks."""
 
     SYNCHRONOUS = "synchronous"  # to its end; the arm rests until the next one comes
-    ASYNCHRONOUS = (
-        "asynchronous"  # the next one is asked for in good time and takes over by the steps that were really consumed
-    )
+    ASYNCHRONOUS = "asynchronous"  # the next one is asked for in time and takes over by the steps that were really consumed
     REAL_TIME_CHUNKING = "real_time_chunking"  # the same, and it continues the actions that will be sent in any case
     TEMPORAL_ENSEMBLING = "temporal_ensembling"  # asked for at every action; the chunks that overlap are averaged (ACT)
 

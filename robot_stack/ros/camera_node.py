@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rclpy._rclpy_pybind11 import RCLError
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 
@@ -25,7 +24,7 @@ from robot_stack.paths import robot_file
 from robot_stack.ros import convert, topics
 from robot_stack.ros.cameras import CameraRequest, make_camera
 from robot_stack.ros.connections import tell_connections
-from robot_stack.ros.node import declare_parameters, run_node
+from robot_stack.ros.node import declare_parameters, publish_if_alive, run_node
 
 READ_S = 0.2  # longest wait for a picture before the thread looks whether it shall end
 SLOW = 0.95  # of the nominal rate, below which people are warned
@@ -197,12 +196,7 @@ class CameraNode(Node):
         return CameraFrame(frame.stamp_ns, image, depth), info.resized(*wanted)
 
     def _publish(self, publisher: Any, message: Any) -> None:
-        """Publish; at the end the middleware may be gone before the threads and timers that publish are."""
-        try:
-            publisher.publish(message)
-        except RCLError:
-            if self.context.ok():
-                raise
+        if not publish_if_alive(self, publisher, message):
             self._stopping.set()
 
     # For people

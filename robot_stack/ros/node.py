@@ -77,6 +77,23 @@ class Complaints:
             self.good(topic)
 
 
+def publish_if_alive(node: Any, publisher: Any, message: Any) -> bool:
+    """Publish from a thread or timer of ours; False at the end, where the middleware may be gone before they are.
+
+    Raises:
+        RCLError: the middleware is there and refuses.
+    """
+    from rclpy._rclpy_pybind11 import RCLError
+
+    try:
+        publisher.publish(message)
+    except RCLError:
+        if node.context.ok():
+            raise
+        return False
+    return True
+
+
 def run_node(make: Callable[[], Any]) -> int:
     """Life of a process with one node: make it, spin until SIGINT or SIGTERM, close it.
 

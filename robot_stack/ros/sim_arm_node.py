@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from geometry_msgs.msg import PoseStamped
-from rclpy._rclpy_pybind11 import RCLError
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, JointState
 from std_msgs.msg import Bool, String
@@ -28,7 +27,7 @@ from robot_stack.drivers.trajectory_controller import ControllerSettings, Reject
 from robot_stack.paths import config_dir, robot_file
 from robot_stack.ros import convert, topics
 from robot_stack.ros.connections import tell_connections
-from robot_stack.ros.node import Complaints, declare_parameters, run_node
+from robot_stack.ros.node import Complaints, declare_parameters, publish_if_alive, run_node
 
 HOME = (0.0, -1.4, -1.9, -1.4, 1.5707963, 0.0)  # rad: the tool points down in front of the arm
 UPDATES = 4  # of controller and physics for each joint state: 500 Hz and 125 Hz
@@ -184,12 +183,7 @@ class SimArmNode(Node):
             camera.close()
 
     def _publish(self, publisher: Any, message: Any) -> None:
-        """Publish from a thread of ours; at the end the middleware may be gone before the thread is."""
-        try:
-            publisher.publish(message)
-        except RCLError:
-            if self.context.ok():
-                raise
+        if not publish_if_alive(self, publisher, message):
             self._stopping.set()
 
     def _now_ns(self) -> int:

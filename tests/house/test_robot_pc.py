@@ -47,7 +47,9 @@ def test_robot_pc_needs_no_torch() -> None:
 
 
 def test_core_needs_neither_ros_nor_a_simulator() -> None:
-    import_without((*TORCH, "rclpy", "mujoco", "metaworld", "onnxruntime", "mcap", "rosbags"), modules("robot_stack.core"))
+    names = modules("robot_stack.core")
+    assert {"robot_stack.core.safety", "robot_stack.core.path"} <= set(names)
+    import_without((*TORCH, "rclpy", "mujoco", "metaworld", "onnxruntime", "mcap", "rosbags"), names)
 
 
 def test_the_command_line_starts_with_the_standard_library_and_core_alone() -> None:

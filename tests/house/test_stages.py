@@ -128,8 +128,9 @@ def test_a_killed_loop_takes_its_stage_with_it(run: Path) -> None:
     wait_for(lambda: bool(journal(run)))
     stage = psutil.Process(int(journal(run)[-1].split()[-1]))
     loop.send_signal(signal.SIGKILL)
-    loop.wait()
+    assert loop.wait() == -signal.SIGKILL
     wait_for(lambda: not stage.is_running() or stage.status() == psutil.STATUS_ZOMBIE)
+    assert not (round_dir(run, 0) / "first" / "result.txt").exists()  # it was ended, not awaited
 
 
 def test_ctrl_c_ends_the_stage_and_then_the_loop(run: Path) -> None:
