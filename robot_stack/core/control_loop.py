@@ -92,10 +92,10 @@ class ControlLoop:
 
     @property
     def committed(self) -> FloatArray:
-        """Where the arm began its way to the next target (or is), that target, and what waits [1 + P, A]."""
-        if self._path is None or self._path.origin is None:
-            return np.vstack([self.guard.in_force, self.buffer.upcoming])
-        return np.vstack([self._path.origin, *self._path.taken, self.buffer.upcoming])
+        """The target before those that this tick consumes or has consumed, these, and what waits [1 + P, A]."""
+        in_force = self.guard.in_force
+        begun = [in_force] if self._path is None else self._path.committed(in_force)
+        return np.vstack([*begun, self.buffer.upcoming])
 
     @property
     def asks(self) -> bool:

@@ -86,6 +86,7 @@ class ChunkPath:
         self._most: FloatArray = np.zeros(0)  # largest pace squared there
         self._asked = (0.0, 0.0)  # u and pace of the point that was asked for
         self.begun: list[FloatArray] = []  # targets [A] that the last request took
+        self._before_begun: FloatArray | None = None  # the target [A] before them
         self._lost = False
 
     @property
@@ -93,19 +94,20 @@ class ChunkPath:
         """Whether a target has been taken that is not reached yet."""
         return self._taken > 0
 
-    @property
-    def origin(self) -> FloatArray | None:
-        """The target [A] behind the arm, from which the way to the next one began; None at the end of a path."""
-        return self._segments[0].origin if self._segments else None
+    def committed(self, in_force: FloatArray) -> list[FloatArray]:
+        """The target [A] before those that the last request took, and these: the buffer counts them as consumed since then.
 
-    @property
-    def taken(self) -> list[FloatArray]:
-        """The targets [A] that were taken and are not reached yet."""
-        return [segment.end for segment in self._segments[: self._taken]]
+        Args:
+            in_force: where the arm is [A], for when no target is under way.
+        """
+        if self._before_begun is not None:
+            return [self._before_begun, *self.begun]
+        return [self._segments[self._taken - 1].end if self._taken else in_force]
 
     def clear(self) -> None:
         """Forget the way: the next one begins where the arm is then."""
         self._segments, self._taken, self._revision, self._lost = [], 0, None, False
+        self.begun, self._before_begun = [], None
 
     def ask(self, in_force: FloatArray, velocity: FloatArray, waiting: ChunkBuffer, now_ns: int) -> FloatArray | None:
         """The next point of the path [A], or None at its end.
@@ -116,13 +118,15 @@ class ChunkPath:
             waiting: the targets, of which those are taken that are needed now.
             now_ns: time of the tick [ns].
         """
-        self.begun = []
+        self.begun, self._before_begun = [], None
         if self._lost or not self._segments or waiting.revision != self._revision:
             self._plan(in_force, velocity, waiting, now_ns)
         if not self._segments:
             return None
         u, _ = self._asked = self._step(velocity)
         while self._taken < len(self._segments) and u > self._taken + SNAP * (self._taken > 0):
+            if self._before_begun is None:
+                self._before_begun = self._segments[self._taken].origin
             waiting.pop(now_ns)
             self.begun.append(self._segments[self._taken].end)
             self._taken += 1

@@ -71,6 +71,16 @@ class SpecReader:
             raise self._refuse(key, "a positive number")
         return value
 
+    def share(self, key: str, default: float) -> float:
+        """A part of a whole."""
+        if key not in self._raw:
+            self._seen.add(key)
+            return default
+        value = self.positive(key)
+        if value > 1.0:
+            raise self._refuse(key, "a number above 0, at most 1")
+        return value
+
     def count(self, key: str, default: int) -> int:
         value = self._get(key) if key in self._raw else default
         self._seen.add(key)

@@ -13,8 +13,6 @@ from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.core.safety import StreamAge
 from robot_stack.core.types import FloatArray, ImageArray, Observation
 
-POSE_NAMES = ("x", "y", "z", "rx", "ry", "rz")  # tool in the base frame: position [m] and rotation vector [rad]
-
 
 @dataclass(frozen=True)
 class Stamped[T]:
@@ -77,7 +75,10 @@ class RobotStreams:
         self._spec = spec
         self._lock_step = lock_step
         self.cameras: dict[str, StreamBuffer[ImageArray | None]] = {name: StreamBuffer(name) for name in spec.camera_names}
-        self.pose: StreamBuffer[FloatArray] = StreamBuffer("ee_pose")  # [6], see POSE_NAMES
+        # By topic; [6]: position [m] and rotation vector [rad] of a tool in the base frame.
+        self.poses: dict[str, StreamBuffer[FloatArray]] = {
+            tool.pose_topic: StreamBuffer(tool.pose_topic) for tool in spec.tools
+        }
         self.joints: StreamBuffer[Mapping[str, float]] = StreamBuffer("joint_states")
 
     def complete(self, stamp_ns: int) -> bool:
@@ -86,10 +87,15 @@ class RobotStreams:
 
     def state(self, stamp_ns: int) -> FloatArray | None:
         """State [S] at ``stamp_ns``: tool pose by name, everything else from the joints; None where a number is missing."""
-        pose, joints = self.pose.until(stamp_ns), self.joints.until(stamp_ns)
-        if pose is None or joints is None:
+        joints = self.joints.until(stamp_ns)
+        if joints is None:
             return None
-        known = {**joints.value, **dict(zip(POSE_NAMES, pose.value, strict=True))}
+        known = dict(joints.value)
+        for tool in self._spec.tools:
+            pose = self.poses[tool.pose_topic].until(stamp_ns)
+            if pose is None:
+                return None
+            known |= dict(zip(tool.pose_names, pose.value, strict=True))
         if any(name not in known for name in self._spec.state_names):
             return None
         return np.array([known[name] for name in self._spec.state_names])
@@ -108,7 +114,7 @@ class RobotStreams:
     def ages(self) -> tuple[StreamAge, ...]:
         """Age of every stream, for ``safety.check_ages``."""
         limits = [self._spec.camera(name).max_age_ns for name in self.cameras]
-        limits += [self._spec.max_state_age_ns] * 2
+        limits += [self._spec.max_state_age_ns] * (len(self._all) - len(limits))
         return tuple(self._age(stream, limit) for stream, limit in zip(self._all, limits, strict=True))
 
     def skew_ns(self) -> int | None:
@@ -118,7 +124,7 @@ class RobotStreams:
 
     @property
     def _all(self) -> tuple[StreamBuffer, ...]:
-        return (*self.cameras.values(), self.pose, self.joints)
+        return (*self.cameras.values(), *self.poses.values(), self.joints)
 
     def _age(self, stream: StreamBuffer, limit_ns: int) -> StreamAge:
         latest = stream.latest

@@ -53,7 +53,7 @@ class JointJog:
         names = [action.name for action in spec.actions if action.kind is ActionKind.JOINT]
         lower, upper = spec.lower[self._joints], spec.upper[self._joints]
         model = config_dir() / "model" / f"{spec.model}.xml"
-        self._kinematics = InverseKinematics(model, names, spec.tool_frame, lower, upper)
+        self._kinematics = InverseKinematics(model, names, spec.tools[0].frame, lower, upper)
         self._step_m = TOOL_SPEED / spec.rate_hz
 
     def moved(self, reference: FloatArray, direction: FloatArray, speed: float) -> FloatArray:

@@ -19,7 +19,7 @@ from robot_stack.core.stream_buffer import RobotStreams
 from robot_stack.core.types import ImageArray, Observation
 from robot_stack.episodes.log_reader import EpisodeLog, LoggedMessage
 from robot_stack.episodes.messages import BadMessageError, image_array
-from robot_stack.episodes.ticks import POSE, Tick, deserialise, read_small_streams, relative, ticks_of
+from robot_stack.episodes.ticks import JOINTS, Tick, deserialise, read_small_streams, relative, ticks_of
 
 LOWEST_RATE = 0.95  # of the nominal rate, below which an episode is flagged
 HIGHEST_SKEW = 0.5  # of a period; an episode whose 99th percentile exceeds it is flagged
@@ -76,7 +76,7 @@ class EpisodeDecoder:
         for tick in self.ticks:
             while states and states[0][0] <= tick.stamp_ns:
                 stamp_ns, name, value = states.popleft()
-                (streams.pose if name == POSE else streams.joints).push(stamp_ns, stamp_ns, value)
+                (streams.joints if name == JOINTS else streams.poses[name]).push(stamp_ns, stamp_ns, value)
             for camera, stamp_ns, picture in pictures.until(tick.stamp_ns):
                 streams.cameras[camera].push(stamp_ns, stamp_ns, picture)
             observation = streams.observe(tick.stamp_ns, tick.commanded, self.instruction)

@@ -18,8 +18,8 @@ from robot_stack.episodes.log_writer import TYPESTORE
 from robot_stack.episodes.messages import BadMessageError, joint_values, pose_values, trajectory_targets
 
 SENT, REQUESTED, COMMITTED, IN_FORCE = "sent_action", "requested_action", "committed_actions", "target_in_force"
-TASK, SUCCESS, POSE, JOINTS = "task", "evaluation/success", "ee_pose", "joint_states"
-SMALL = (SENT, REQUESTED, COMMITTED, IN_FORCE, TASK, SUCCESS, POSE, JOINTS)
+TASK, SUCCESS, JOINTS = "task", "evaluation/success", "joint_states"
+SMALL = (SENT, REQUESTED, COMMITTED, IN_FORCE, TASK, SUCCESS, JOINTS)  # and the poses of the tools
 EVEN = 0.01  # ticks that keep the nominal period this well (relative) are taken as they are
 
 _log = logging.getLogger(__name__)
@@ -75,8 +75,11 @@ def read_small_streams(log: EpisodeLog, spec: RobotSpec) -> SmallStreams:
     """
     streams = SmallStreams()
     dropped: Counter[str] = Counter()
-    for message in log.messages(lambda topic: relative(topic, SMALL) is not None):
-        name = relative(message.topic, SMALL)
+    # A controller's targets are those of the joints where actions are poses of a tool: the executor tells what they amount to.
+    small = [name for name in SMALL if name != IN_FORCE or not spec.joints]
+    names = (*small, *(tool.pose_topic for tool in spec.tools))
+    for message in log.messages(lambda topic: relative(topic, names) is not None):
+        name = relative(message.topic, names)
         assert name is not None
         try:
             _take(streams, name, message, spec)
@@ -150,14 +153,14 @@ def _take(streams: SmallStreams, name: str, logged: LoggedMessage, spec: RobotSp
         streams.requested.append((stamp, trajectory_targets(message, spec, name)[0]))
     elif name in (COMMITTED, IN_FORCE):
         streams.references.append((stamp, trajectory_targets(message, spec, name)[0]))
-    elif name == POSE:
-        streams.states.append((stamp, name, pose_values(message, name)))
     elif name == JOINTS:
         streams.states.append((stamp, name, joint_values(message, name)))
     elif name == SUCCESS:
         streams.successes.append((stamp, bool(message.data)))
-    else:
+    elif name == TASK:
         streams.instruction = str(message.data)
+    else:
+        streams.states.append((stamp, name, pose_values(message, name)))
 
 
 def _requested_at(requests: list[tuple[int, FloatArray]], stamp_ns: int, sent: FloatArray, at_most_ns: int) -> FloatArray:

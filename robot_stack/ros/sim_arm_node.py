@@ -72,7 +72,7 @@ class SimArmNode(Node):
 
         sensor = topics.sensor_qos(settings.sensor_reliability, settings.sensor_depth)
         self._joints_out = self.create_publisher(JointState, topics.JOINT_STATES, sensor)
-        self._pose_out = self.create_publisher(PoseStamped, topics.EE_POSE, sensor)
+        self._pose_out = self.create_publisher(PoseStamped, self._spec.tools[0].pose_topic, sensor)
         self._in_force_out = self.create_publisher(JointTrajectory, topics.TARGET_IN_FORCE, sensor)
         self._success_out = self.create_publisher(Bool, topics.SUCCESS, topics.COMMANDS)
         self._task_out = self.create_publisher(String, topics.TASK, topics.LATCHED)

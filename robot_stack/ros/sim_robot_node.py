@@ -80,7 +80,7 @@ class SimRobotNode(Node):
         self._image_out = self.create_publisher(pictures.message, pictures.name, sensor)
         self._info_out = self.create_publisher(CameraInfo, topics.camera_info(camera.name), sensor)
         self._joints_out = self.create_publisher(JointState, topics.JOINT_STATES, sensor)
-        self._pose_out = self.create_publisher(PoseStamped, topics.EE_POSE, sensor)
+        self._pose_out = self.create_publisher(PoseStamped, self._spec.tools[0].pose_topic, sensor)
         self._in_force_out = self.create_publisher(JointTrajectory, topics.TARGET_IN_FORCE, sensor)
         self._task_out = self.create_publisher(String, topics.TASK, topics.LATCHED)
         self._success_out = self.create_publisher(Bool, topics.SUCCESS, topics.COMMANDS)

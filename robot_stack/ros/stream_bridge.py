@@ -45,7 +45,8 @@ class StreamBridge:
             receive = self._picture_receiver(camera.name, entry.name) if pixels else self._stamp_receiver(camera.name)
             node.create_subscription(entry.message, entry.name, receive, qos, raw=not pixels)
         node.create_subscription(JointState, topics.JOINT_STATES, self._on_joints, qos)
-        node.create_subscription(PoseStamped, topics.EE_POSE, self._on_pose, qos)
+        for tool in spec.tools:
+            node.create_subscription(PoseStamped, tool.pose_topic, self._pose_receiver(tool.pose_topic), qos)
 
     def _picture_receiver(self, name: str, topic: str) -> Callable[[Image | CompressedImage], None]:
         stream = self._streams.cameras[name]
@@ -72,8 +73,12 @@ class StreamBridge:
             self._streams.joints.push(convert.to_ns(message.header.stamp), time.monotonic_ns(), values)
         self._notify()
 
-    def _on_pose(self, message: PoseStamped) -> None:
-        with self._complaints.about(topics.EE_POSE):
-            values = convert.pose_values(message, topics.EE_POSE)
-            self._streams.pose.push(convert.to_ns(message.header.stamp), time.monotonic_ns(), values)
-        self._notify()
+    def _pose_receiver(self, topic: str) -> Callable[[PoseStamped], None]:
+        stream = self._streams.poses[topic]
+
+        def receive(message: PoseStamped) -> None:
+            with self._complaints.about(topic):
+                stream.push(convert.to_ns(message.header.stamp), time.monotonic_ns(), convert.pose_values(message, topic))
+            self._notify()
+
+        return receive

@@ -16,7 +16,6 @@ from robot_stack.core.robot_spec import CameraSpec, CommandInterface, Compressio
 
 CLOCK = "/clock"
 JOINT_STATES = "joint_states"
-EE_POSE = "ee_pose"
 TARGET_IN_FORCE = (
     "target_in_force"  # what the arm's controller follows now, where its driver tells: motion starts without a bump
 )
@@ -114,7 +113,7 @@ def contract(spec: RobotSpec) -> tuple[TopicEntry, ...]:
         TopicEntry(CLOCK, Clock, stamped=False),
         *cameras,
         TopicEntry(JOINT_STATES, JointState, sensor=True),
-        TopicEntry(EE_POSE, PoseStamped, sensor=True),
+        *(TopicEntry(tool.pose_topic, PoseStamped, sensor=True) for tool in spec.tools),
         TopicEntry(TARGET_IN_FORCE, JointTrajectory, sensor=True),
         *(
             TopicEntry(

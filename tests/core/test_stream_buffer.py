@@ -30,7 +30,7 @@ def filled(lock_step: bool) -> RobotStreams:
     for tick in range(3):
         stamp = tick * 50 * MS
         streams.cameras["front"].push(stamp, stamp, np.full((64, 64, 3), tick, np.uint8))
-        streams.pose.push(stamp, stamp, np.array([0.1 * tick, 0.6, 0.2, 3.1, 0.0, 0.0]))
+        streams.poses["ee_pose"].push(stamp, stamp, np.array([0.1 * tick, 0.6, 0.2, 3.1, 0.0, 0.0]))
         streams.joints.push(stamp, stamp, {"right_j0": 0.0, "gripper": 0.5 * tick})
     return streams
 
@@ -65,5 +65,5 @@ def test_ages(lock_step: bool) -> None:
     assert len(expired) == (0 if lock_step else 3)
     assert len(check_ages(RobotStreams(SPEC).ages(), 0, 0)) == 3
     assert streams.skew_ns() == 0
-    streams.pose.push(140 * MS, 140 * MS, np.zeros(6))
+    streams.poses["ee_pose"].push(140 * MS, 140 * MS, np.zeros(6))
     assert streams.skew_ns() == 40 * MS

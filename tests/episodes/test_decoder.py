@@ -73,7 +73,7 @@ def test_rows_are_what_the_live_loop_observed(tmp_path: Path) -> None:
     _, rows, _ = decoded(tmp_path, entries)
     live = RobotStreams(spec(), lock_step=True)
     unpack: dict[str, Callable] = {"joint_states": joint_values, "ee_pose": pose_values, "camera/front/image_raw": image_array}
-    streams = {"joint_states": live.joints, "ee_pose": live.pose, "camera/front/image_raw": live.cameras["front"]}
+    streams = {"joint_states": live.joints, "ee_pose": live.poses["ee_pose"], "camera/front/image_raw": live.cameras["front"]}
     observed = []
     reader = iter(EpisodeLog.open(tmp_path / "episode.mcap").messages())
     for entry in reader:

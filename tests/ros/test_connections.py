@@ -127,7 +127,7 @@ def test_a_request_that_finds_the_policy_busy_with_the_last_episode_is_answered(
             {
                 topics.image_raw("front"): Image,
                 topics.JOINT_STATES: JointState,
-                topics.EE_POSE: PoseStamped,
+                SPEC.tools[0].pose_topic: PoseStamped,
                 topics.COMMITTED_ACTIONS: JointTrajectory,
             }
         )
@@ -137,7 +137,7 @@ def test_a_request_that_finds_the_policy_busy_with_the_last_episode_is_answered(
         def ask(stamp_ns: int) -> None:
             outs[topics.image_raw("front")].publish(convert.image_message(np.zeros((64, 64, 3), np.uint8), stamp_ns, ""))
             outs[topics.JOINT_STATES].publish(convert.joint_message(["gripper"], np.ones(1), np.zeros(1), stamp_ns))
-            outs[topics.EE_POSE].publish(convert.pose_message(np.zeros(3), None, stamp_ns, "base"))
+            outs[SPEC.tools[0].pose_topic].publish(convert.pose_message(np.zeros(3), None, stamp_ns, "base"))
             here = np.array([[0.0, 0.6, 0.2, 1.0]])
             request = convert.trajectory_message(here, SPEC.action_names, stamp_ns, SPEC.period_ns)
             request.header.frame_id = topics.REQUEST

@@ -113,7 +113,7 @@ class Robot:
             {
                 topics.image_raw("front"): Image,
                 topics.JOINT_STATES: JointState,
-                topics.EE_POSE: PoseStamped,
+                SPEC.tools[0].pose_topic: PoseStamped,
                 topics.TARGET_IN_FORCE: JointTrajectory,
                 topics.ACTION_CHUNK: JointTrajectory,
                 topics.HEARTBEAT: Header,
@@ -131,7 +131,7 @@ class Robot:
         if self.watching:
             self._say(topics.image_raw("front"), convert.image_message(np.zeros((64, 64, 3), np.uint8), stamp, ""))
         self._say(topics.JOINT_STATES, convert.joint_message(["gripper"], np.ones(1), np.zeros(1), stamp))
-        self._say(topics.EE_POSE, convert.pose_message(self.home[:3], None, stamp, "base"))
+        self._say(SPEC.tools[0].pose_topic, convert.pose_message(self.home[:3], None, stamp, "base"))
         in_force = convert.trajectory_message(self.home[None], SPEC.action_names, stamp, SPEC.period_ns)
         self._say(topics.TARGET_IN_FORCE, in_force)
 
