@@ -33,6 +33,7 @@ class ChunkBuffer:
         self.stamp_ns: int | None = None  # observation behind the waiting targets
         self.received_ns: int | None = None  # steady clock at the chunk's receipt
         self.revision = 0  # changes whenever what waits is replaced or dropped, not when some of it is taken
+        self.seam = False  # whether what waits is new: its first target continues nothing that was taken
 
     def __len__(self) -> int:
         return len(self._targets)
@@ -57,6 +58,7 @@ class ChunkBuffer:
         if not self._targets:
             return None
         self._consumed_ns.append(tick_ns)
+        self.seam = False
         return self._targets.popleft()
 
     @property
@@ -71,9 +73,13 @@ class ChunkBuffer:
 
     def _take(self, chunk: ActionChunk, targets: FloatArray, received_ns: int) -> int:
         self._targets = deque(np.array(target, dtype=np.float64) for target in targets)
+        self._note(chunk, received_ns)
+        return len(self._targets)
+
+    def _note(self, chunk: ActionChunk, received_ns: int) -> None:
         self.stamp_ns, self.received_ns = chunk.stamp_ns, received_ns
         self.revision += 1
-        return len(self._targets)
+        self.seam = True
 
     def _consumed_since(self, chunk: ActionChunk) -> int | None:
         """Targets of ``chunk`` that are done; None where it is older than the one in use or wholly done."""
@@ -117,8 +123,7 @@ class EnsemblingBuffer(ChunkBuffer):
         if done is None:
             return 0
         self._chunks.append(_Overlap(np.array(chunk.targets, dtype=np.float64), done))
-        self.stamp_ns, self.received_ns = chunk.stamp_ns, received_ns
-        self.revision += 1
+        self._note(chunk, received_ns)
         return len(self)
 
     def replace(self, chunk: ActionChunk, received_ns: int) -> int:
@@ -130,6 +135,7 @@ class EnsemblingBuffer(ChunkBuffer):
             return None
         target = self._mean(0)
         self._consumed_ns.append(tick_ns)
+        self.seam = False
         for chunk in self._chunks:
             chunk.done += 1
         self._chunks = [chunk for chunk in self._chunks if chunk.left > 0]

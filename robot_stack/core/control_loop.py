@@ -11,9 +11,10 @@ import numpy as np
 from robot_stack.core.execution import ExecutionSettings
 from robot_stack.core.path import ChunkPath
 from robot_stack.core.ports import Robot
-from robot_stack.core.robot_spec import RobotSpec
+from robot_stack.core.robot_spec import RobotSpec, Violation
 from robot_stack.core.safety import Guard, GuardReason, StreamAge, check_ages
 from robot_stack.core.types import Command, FloatArray
+from robot_stack.core.way import ChunkSteps, Way
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,11 @@ class ControlLoop:
         self._ages = ages
         self._lock_step = lock_step
         period_s = 1.0 / spec.command_rate_hz
-        self._path = ChunkPath(spec, period_s) if spec.commands_per_action > 1 else None
+        often = spec.commands_per_action > 1
+        self._way: Way = ChunkPath(spec, period_s) if often else ChunkSteps(spec, judges_jumps=not lock_step)
         self.guard = Guard(spec, period_s, penetration)
         self._execution = execution or ExecutionSettings()
+        self._fresh = True  # nothing has been executed since the start
         self.buffer = self._execution.make_buffer(spec)
         self.started = False
 
@@ -78,7 +81,7 @@ class ControlLoop:
         self._robot.start(reference)
         self.buffer = self._execution.make_buffer(self._spec)
         self._drop()
-        self.started = True
+        self._fresh = self.started = True
 
     def stop(self) -> None:
         """Forget where the arm is: ``start`` is told anew."""
@@ -88,60 +91,68 @@ class ControlLoop:
     @property
     def executes(self) -> bool:
         """Whether anything waits to be sent, or is on its way."""
-        return bool(len(self.buffer)) or (self._path is not None and self._path.under_way)
+        return bool(len(self.buffer)) or self._way.under_way
 
     @property
     def committed(self) -> FloatArray:
         """The target before those that this tick consumes or has consumed, these, and what waits [1 + P, A]."""
-        in_force = self.guard.in_force
-        begun = [in_force] if self._path is None else self._path.committed(in_force)
-        return np.vstack([*begun, self.buffer.upcoming])
+        return np.vstack([*self._way.committed(self.guard.in_force), self.buffer.upcoming])
 
     @property
     def asks(self) -> bool:
         """Whether a new chunk is wanted."""
-        return self._execution.asks(len(self.buffer), self._path is not None and self._path.under_way)
+        return self._execution.asks(len(self.buffer), self._way.under_way)
 
     def tick(self, now_ns: int, steady_ns: int) -> Tick:
         """Send one target of those that wait, or brake."""
         expired = check_ages([*self._ages(), *self._chunk_age()], now_ns, steady_ns)
         if expired or self.guard.e_stopped:
             self._drop()  # what was computed before the fault is not executed after it
-        return self._send(self._next(now_ns), expired, now_ns)
+        wanted = self._next(now_ns)
+        reasons = [age.reason for age in expired]
+        if self._way.jumps:
+            reasons.append(GuardReason.JUMP)
+            self._drop()
+        return self._send(wanted, now_ns, reasons, expired)
 
     def brake(self, now_ns: int) -> Tick:
         """Drop what waits and brake by one tick; once ``guard.at_rest``, the arm stands still."""
         self._drop()
-        return self._send(None, (), now_ns)
+        return self._send(None, now_ns)
 
     def late(self, missed_ns: Sequence[int]) -> None:
         """Ticks were missed: follow the arm, which has braked by itself, and go on from there with what waits."""
         if self._robot.brakes_itself:
             for tick_ns in missed_ns:
-                self._send(None, (), tick_ns)
+                self._send(None, tick_ns)
         elif missed_ns:
             self.guard.start(self.guard.in_force)
-        if self._path is not None:
-            self._path.advance(0.0)
+        self._way.advance(0.0)
 
     def _next(self, now_ns: int) -> FloatArray | None:
-        if self._path is None:
-            return self.buffer.pop(now_ns)
-        return self._path.ask(self.guard.in_force, self.guard.velocity, self.buffer, now_ns)
+        # Where the robot file says that violations hold, only the first chunk may begin away from where the arm is.
+        approaches = self._fresh or self._spec.on_violation is Violation.SLOW_DOWN
+        wanted = self._way.ask(self.guard.in_force, self.guard.velocity, self.buffer, now_ns, approaches)
+        self._fresh &= not self._way.begun
+        return wanted
 
-    def _send(self, wanted: FloatArray | None, expired: tuple[StreamAge, ...], now_ns: int) -> Tick:
+    def _send(
+        self,
+        wanted: FloatArray | None,
+        now_ns: int,
+        reasons: Iterable[GuardReason] = (),
+        expired: tuple[StreamAge, ...] = (),
+    ) -> Tick:
         guard = self.guard
-        verdict = guard.check(wanted, (age.reason for age in expired))
-        if self._path is not None:
-            self._path.advance(verdict.scale)
+        verdict = guard.check(wanted, reasons, seam=self._way.judges_jumps)
+        self._way.advance(verdict.scale)
         self._robot.send(Command(now_ns, self._spec.command_period_ns, verdict.target, guard.velocity, guard.tail))
-        requested = wanted if self._path is None else self._path.begun[-1] if self._path.begun and wanted is not None else None
+        requested = self._way.begun[-1] if self._way.begun and wanted is not None else None
         return Tick(now_ns, verdict.target, verdict.reasons, guard.onsets, expired, wanted is None, requested)
 
     def _drop(self) -> None:
         self.buffer.clear()
-        if self._path is not None:
-            self._path.clear()
+        self._way.clear()
 
     def _chunk_age(self) -> tuple[StreamAge, ...]:
         if not self.executes:

@@ -8,6 +8,9 @@ the rest. Grippers go straight.
 The path is followed in time where the limits of velocity and acceleration allow it and more slowly where they do not, and so
 that the arm can always come to rest on it, at the last target that is known (``core.pace``). So targets that come late make the
 arm slow down, and more of them make it go on.
+
+Two successive targets of a chunk that are further apart than they may be (``safety.is_jump``) are an error of whoever made it:
+the path ends before the jump. The first target of a chunk may be that far from where the arm is; it is approached slowly.
 """
 
 import itertools
@@ -21,6 +24,7 @@ from robot_stack.core.actions import compose, decompose
 from robot_stack.core.chunk_buffer import ChunkBuffer
 from robot_stack.core.pace import PaceLimits, PathGrid
 from robot_stack.core.robot_spec import ActionKind, RobotSpec
+from robot_stack.core.safety import is_jump
 from robot_stack.core.types import FloatArray
 
 GRID = 9  # points of a segment at which its pace is planned, both ends among them
@@ -38,6 +42,7 @@ class _Segment:
         end: where it ends [A].
         length: delta from ``origin`` to ``end`` [A].
         begins, ends: derivative by u at either end [A]; for rotations in the tool frame, which small turns leave as it is.
+        slow: whether it is an approach, see ``RobotSpec.approach_speed``.
     """
 
     origin: FloatArray
@@ -45,6 +50,7 @@ class _Segment:
     length: FloatArray
     begins: FloatArray
     ends: FloatArray
+    slow: bool = False
 
     def offset(self, u: float) -> FloatArray:
         """Delta from ``origin`` to the point at u [A]."""
@@ -61,8 +67,17 @@ class _Segment:
         return blended
 
 
+@dataclass(frozen=True)
+class _Part:
+    """A target on the way, how far it is from the one before [A], and whether that is a jump."""
+
+    end: FloatArray
+    length: FloatArray
+    far: bool
+
+
 class ChunkPath:
-    """Where the arm is to be next, on its way through the targets that wait.
+    """A ``core.way.Way`` for arms that are commanded more often than policies speak.
 
     Args:
         spec: the robot file.
@@ -70,6 +85,7 @@ class ChunkPath:
     """
 
     def __init__(self, spec: RobotSpec, period_s: float) -> None:
+        self._spec = spec
         self._kinds = spec.action_kinds
         self._gripper = np.array([kind is ActionKind.GRIPPER for kind in self._kinds])
         self._period_s = period_s
@@ -85,42 +101,36 @@ class ChunkPath:
         self._planned: FloatArray = np.zeros(0)  # u of the points at which the pace is planned
         self._most: FloatArray = np.zeros(0)  # largest pace squared there
         self._asked = (0.0, 0.0)  # u and pace of the point that was asked for
+        self.judges_jumps = True
         self.begun: list[FloatArray] = []  # targets [A] that the last request took
         self._before_begun: FloatArray | None = None  # the target [A] before them
         self._lost = False
+        self._cut = False
+
+    @property
+    def jumps(self) -> bool:
+        return self._cut and not self._segments
 
     @property
     def under_way(self) -> bool:
-        """Whether a target has been taken that is not reached yet."""
         return self._taken > 0
 
     def committed(self, in_force: FloatArray) -> list[FloatArray]:
-        """The target [A] before those that the last request took, and these: the buffer counts them as consumed since then.
-
-        Args:
-            in_force: where the arm is [A], for when no target is under way.
-        """
         if self._before_begun is not None:
             return [self._before_begun, *self.begun]
         return [self._segments[self._taken - 1].end if self._taken else in_force]
 
     def clear(self) -> None:
-        """Forget the way: the next one begins where the arm is then."""
-        self._segments, self._taken, self._revision, self._lost = [], 0, None, False
+        self._segments, self._taken, self._revision, self._lost, self._cut = [], 0, None, False, False
         self.begun, self._before_begun = [], None
 
-    def ask(self, in_force: FloatArray, velocity: FloatArray, waiting: ChunkBuffer, now_ns: int) -> FloatArray | None:
-        """The next point of the path [A], or None at its end.
-
-        Args:
-            in_force: where the arm is [A], and
-            velocity: how fast it moves [A], per second: there a path begins.
-            waiting: the targets, of which those are taken that are needed now.
-            now_ns: time of the tick [ns].
-        """
+    def ask(
+        self, in_force: FloatArray, velocity: FloatArray, waiting: ChunkBuffer, now_ns: int, approaches: bool = True
+    ) -> FloatArray | None:
         self.begun, self._before_begun = [], None
-        if self._lost or not self._segments or waiting.revision != self._revision:
-            self._plan(in_force, velocity, waiting, now_ns)
+        new = waiting.revision != self._revision
+        if new or self._lost or not (self._segments or self._cut):
+            self._plan(in_force, velocity, waiting, now_ns, approaches)
         if not self._segments:
             return None
         u, _ = self._asked = self._step(velocity)
@@ -133,7 +143,6 @@ class ChunkPath:
         return self._point(u)
 
     def advance(self, scale: float) -> None:
-        """Take note that the arm went ``scale`` (0 to 1) of the way to the point that was asked for; 0: it braked instead."""
         if not self._segments:
             return
         u, pace = self._asked
@@ -144,10 +153,11 @@ class ChunkPath:
             self._u = max(0.0, self._u - 1.0)
             self._planned, self._most = self._planned[GRID:] - 1.0, self._most[GRID:]
 
-    def _plan(self, in_force: FloatArray, velocity: FloatArray, waiting: ChunkBuffer, now_ns: int) -> None:
+    def _plan(self, in_force: FloatArray, velocity: FloatArray, waiting: ChunkBuffer, now_ns: int, approaches: bool) -> None:
         """Lay the path through what waits now, from the targets that were taken, or from the arm where it has left the path."""
         segments = self._segments[: self._taken]
         following = [*waiting.upcoming]
+        seam = waiting.seam
         if self._lost and segments:
             ends = [segment.end for segment in segments]
             skipped = self._rejoin(in_force, [segments[0].origin, *ends, *following])
@@ -155,21 +165,32 @@ class ChunkPath:
                 waiting.pop(now_ns)
             following = [*ends, *following][skipped:]
             self._taken, segments = max(0, len(ends) - skipped), []
-        for index, end in enumerate(following):
-            after = following[index + 1] if index + 1 < len(following) else None
-            origin = segments[-1].end if segments else in_force
-            length = self._delta(origin, end)
-            ending = length if after is None else (length + self._delta(end, after)) / 2
+        reached = segments[-1].end if segments else in_force
+        parts = self._parts(reached, following, approaches and (seam or not segments))
+        self._cut = len(parts) < len(following)
+        for part, after in itertools.zip_longest(parts, parts[1:]):
+            slope = part.length if after is None else after.length if part.far else (part.length + after.length) / 2
             if segments:
-                segments.append(_Segment(origin, end, length, segments[-1].ends, ending))
+                segments.append(_Segment(segments[-1].end, part.end, part.length, segments[-1].ends, slope, part.far))
                 continue
             # At this pace the velocity that the arm has is the mean one of the segment, which bends it least.
-            way, size = velocity * self._target_period_s, self._size(length)
+            way, size = velocity * self._target_period_s, self._size(part.length)
             self._u, self._pace = 0.0, min(1.0, self._size(way) / size) if size > 0.0 else 1.0
-            begins = way / self._pace if self._pace > 0.0 else length
-            segments.append(_Segment(origin, end, length, begins, ending))
+            begins = way / self._pace if self._pace > 0.0 else part.length
+            segments.append(_Segment(in_force, part.end, part.length, begins, slope, part.far))
         self._segments, self._revision, self._lost = segments, waiting.revision, False
         self._plan_pace()
+
+    def _parts(self, origin: FloatArray, following: Sequence[FloatArray], approaches: bool) -> list[_Part]:
+        """The way from ``origin`` [A] on, up to the first jump; the first target may be one where it is approached."""
+        parts: list[_Part] = []
+        for end in following:
+            far = is_jump(origin, end, self._spec)
+            if far and (parts or not approaches):
+                break
+            parts.append(_Part(end, self._delta(origin, end), far))
+            origin = end
+        return parts
 
     def _rejoin(self, in_force: FloatArray, way: Sequence[FloatArray]) -> int:
         """How many targets of ``way`` (after its origin) to leave out for one that lies ahead of the arm.
@@ -193,6 +214,8 @@ class ChunkPath:
         first, second, third = (np.where(self._gripper, 0.0, np.concatenate(part)) for part in zip(*parts, strict=True))
         # Between points h apart, a quadratic rises above their values by at most h squared / 8 times its second derivative.
         peak = _largest_near(np.abs(first) + np.abs(third) / (GRID - 1) ** 2 / 8)
+        slow = np.repeat([segment.slow for segment in self._segments], GRID)
+        peak[slow] /= self._spec.approach_speed  # as if it were faster by so much, which the limits then slow down
         period_s = self._target_period_s
         self._planned = np.concatenate([u + index for index in range(len(self._segments))])
         bow = _largest_near(np.abs(second))

@@ -14,7 +14,7 @@ import numpy as np
 from robot_stack.core.actions import decompose
 from robot_stack.core.errors import ShapeError
 from robot_stack.core.limits import ROUND_OFF, Limit, MotionLimits
-from robot_stack.core.robot_spec import RobotSpec, Violation
+from robot_stack.core.robot_spec import ActionKind, RobotSpec, Violation
 from robot_stack.core.types import FloatArray
 
 
@@ -79,6 +79,13 @@ def check_ages(ages: Iterable[StreamAge], now_ns: int, steady_ns: int) -> tuple[
     return tuple(age for age in ages if age.expired(now_ns, steady_ns))
 
 
+def is_jump(origin: FloatArray, target: FloatArray, spec: RobotSpec) -> bool:
+    """Whether ``target`` [A] is further from ``origin`` [A] than two successive targets of a chunk may be; grippers may."""
+    step = decompose(origin, target[None], spec.action_kinds)[0]
+    path = np.array([kind is not ActionKind.GRIPPER for kind in spec.action_kinds])
+    return bool((np.abs(step) > spec.max_jump * spec.max_step + ROUND_OFF)[path].any())
+
+
 class Guard:
     """Checks every target before it is sent and counts each intervention by reason.
 
@@ -102,7 +109,6 @@ class Guard:
         self._limits = MotionLimits(spec, self._period_s, penetration)
         self._path = self._limits.path
         self._gripper_step = spec.max_velocity * self._period_s
-        self._max_jump = spec.max_jump * spec.max_step
         self._requested: FloatArray | None = None
         self._in_force: FloatArray | None = None
         self._velocity: FloatArray = np.zeros(len(spec.actions))
@@ -157,19 +163,20 @@ class Guard:
         self._velocity = np.zeros_like(reference)
         self._requested = None
 
-    def check(self, target: FloatArray | None, blocked: Iterable[GuardReason] = ()) -> GuardVerdict:
+    def check(self, target: FloatArray | None, blocked: Iterable[GuardReason] = (), *, seam: bool = False) -> GuardVerdict:
         """What may be sent when ``target`` is asked for; it is in force from now on.
 
         Args:
             target: the requested target [A]; None where nothing is: the arm brakes, and a gripper goes where it was asked last.
             blocked: reasons found elsewhere (expired inputs) for which the arm has to hold.
+            seam: the target continues nothing that was asked for before, so its distance from there is no jump.
 
         Raises:
             ShapeError: the target is not [A].
         """
         if target is not None:
             target = self._checked("requested target", target)
-        holds = self._reasons_to_hold(target, tuple(blocked))
+        holds = self._reasons_to_hold(target, tuple(blocked), seam)
         verdict = self._braked(holds) if holds or target is None else self._limited(target)
         self._in_force = verdict.target
         self.counts.update(verdict.reasons)
@@ -183,7 +190,9 @@ class Guard:
             raise ShapeError(what, array.shape, f"[{len(self._path)}]")
         return array
 
-    def _reasons_to_hold(self, target: FloatArray | None, blocked: tuple[GuardReason, ...]) -> tuple[GuardReason, ...]:
+    def _reasons_to_hold(
+        self, target: FloatArray | None, blocked: tuple[GuardReason, ...], seam: bool
+    ) -> tuple[GuardReason, ...]:
         reasons = tuple(dict.fromkeys(blocked))
         if self._e_stopped:
             reasons += (GuardReason.E_STOP,)
@@ -193,14 +202,10 @@ class Guard:
             return (*reasons, GuardReason.NOT_FINITE)
         # A source whose steps were shortened runs ahead of the target in force, so a jump is judged by what it asked last, too.
         origins = [self.in_force] if self._requested is None else [self.in_force, self._requested]
-        if all(self._jumps(origin, target) for origin in origins):
+        if not seam and all(is_jump(origin, target, self._spec) for origin in origins):
             return (*reasons, GuardReason.JUMP)
         self._requested = target
         return reasons
-
-    def _jumps(self, origin: FloatArray, target: FloatArray) -> bool:
-        step = decompose(origin, target[None], self._spec.action_kinds)[0]
-        return bool((np.abs(step) > self._max_jump + ROUND_OFF)[self._path].any())
 
     def _limited(self, target: FloatArray) -> GuardVerdict:
         step = np.where(self._path, decompose(self.in_force, target[None], self._spec.action_kinds)[0], 0.0)

@@ -5,7 +5,7 @@ from collections import deque
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from robot_stack.core.chunk_buffer import EnsemblingBuffer
@@ -163,6 +163,7 @@ MODES = [
 
 @pytest.mark.parametrize("execution", MODES, ids=lambda execution: execution.mode.value)
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=8), st.floats(0.0, 0.02))
+@example([1, 0, 14, 20, 27], 0.01)  # two targets are taken in one tick
 @settings(deadline=None, max_examples=15)
 def test_seams_keep_the_limits_whatever_an_inference_takes(
     execution: ExecutionSettings, latencies: list[int], wobble: float

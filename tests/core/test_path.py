@@ -102,6 +102,30 @@ def test_within_any_limits_it_goes_through_every_target_and_the_guard_has_nothin
     np.testing.assert_allclose(guard.in_force, targets[-1], atol=1e-9)
 
 
+@given(targets_of_chunks, st.floats(-0.5, 0.5), st.floats(0.1, 0.5), st.floats(0.5, 2.0), st.floats(0.5, 20.0))
+@settings(deadline=None, max_examples=60)
+def test_a_chunk_that_begins_far_away_is_approached_at_the_speed_for_that(
+    targets: np.ndarray, aside: float, away: float, velocity: float, acceleration: float
+) -> None:
+    """Through the same targets, the guard has nothing to do, and it is slow until the first of them is near."""
+    spec = dataclasses.replace(limited(SIM, velocity, acceleration), max_jump=1.5)
+    targets = targets + np.array([2 * away * velocity, aside, 0.0, 0.0])
+    path, guard, buffer = ChunkPath(spec, PERIOD_S), Guard(spec, PERIOD_S), waiting(targets)
+    guard.start(HOME)
+    speeds, begun = [], []
+    while (wanted := path.ask(guard.in_force, guard.velocity, buffer, now_ns=0)) is not None:
+        begun += path.begun
+        verdict = guard.check(wanted, seam=True)
+        assert verdict.reasons == ()
+        path.advance(verdict.scale)
+        if len(begun) == 1:
+            speeds.append(np.abs(guard.velocity).max())
+        assert len(begun) + len(speeds) < 50_000
+    assert max(speeds) <= spec.approach_speed * velocity + 1e-9
+    np.testing.assert_allclose(begun, targets)
+    np.testing.assert_allclose(guard.in_force, targets[-1], atol=1e-9)
+
+
 def test_a_straight_way_takes_hardly_more_time_than_the_limits_need() -> None:
     """0.3 m at 0.5 m/s and 2 m/s2: at least 0.6 s + 0.25 s."""
     spec = limited(SIM, 0.5, 2.0)
