@@ -100,7 +100,11 @@ def sim_arm(setup: Setup) -> NodeProcess:
     return NodeProcess("sim_arm", "robot_stack.ros.sim_arm_node", {"robot": setup.robot})
 
 
-DRIVERS: Mapping[str, Callable[[Setup], NodeProcess]] = {"sim_metaworld": sim_metaworld, "sim_arm": sim_arm}
+DRIVERS: Mapping[str, Callable[[Setup], NodeProcess]] = {
+    "sim_metaworld": sim_metaworld,
+    "sim_arm": sim_arm,
+    "sim_arm_pose": sim_arm,
+}
 LIVE_DEPTH = (
     5  # messages of a stream that wait for a node in real time: whoever is late wants the youngest, not a queue of old ones
 )

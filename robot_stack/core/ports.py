@@ -47,6 +47,22 @@ class Kinematics(Protocol):
         ...
 
 
+class Motion(Protocol):
+    """How the actions that policies speak (A numbers) become what an arm is commanded by (M numbers), and back."""
+
+    def to_commands(self, near: FloatArray, targets: FloatArray) -> FloatArray:
+        """Commands [H, M] for targets [H, A], found from ``near`` [M].
+
+        Raises:
+            ProphRLError: the arm cannot go there, or should not.
+        """
+        ...
+
+    def to_actions(self, commands: FloatArray) -> FloatArray:
+        """Actions [N, A] that commands [N, M] amount to."""
+        ...
+
+
 class Camera(Protocol):
     """A source of pictures; used by one thread at a time. After ``close`` it can be started again."""
 

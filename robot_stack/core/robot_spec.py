@@ -171,6 +171,12 @@ class RobotSpec:
             )
         if self.workspace is None or self.workspace.inside is None:
             raise BadFileError(source, "with joints, workspace.inside is needed: it bounds the tool, as no action does")
+        box, actions = self.workspace.inside, {action.name: action for action in self.actions}
+        for tool in self.tools:
+            for name, lower, upper in zip(tool.pose_names, box.lower, box.upper, strict=False):
+                if actions[name].lower > lower or actions[name].upper < upper:
+                    problem = f"limits of action {name} must contain those of workspace.inside, {lower:g} to {upper:g}"
+                    raise BadFileError(source, problem)
         names = [joint.name for joint in self.joints]
         carried = [name for tool in self.tools for name in tool.joints or names]
         if sorted(carried) != sorted(names):

@@ -4,7 +4,7 @@ Times are integer nanoseconds: ``stamp_ns`` by the header in the robot's clock, 
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,7 +86,11 @@ class RobotStreams:
         return all(stream.reaches(stamp_ns) for stream in self._all)
 
     def state(self, stamp_ns: int) -> FloatArray | None:
-        """State [S] at ``stamp_ns``: tool pose by name, everything else from the joints; None where a number is missing."""
+        """State [S] at ``stamp_ns``; None where a number is missing."""
+        return self.named(self._spec.state_names, stamp_ns)
+
+    def named(self, names: Sequence[str], stamp_ns: int) -> FloatArray | None:
+        """Numbers by name: those of tool poses, everything else from the joints; None where one is missing."""
         joints = self.joints.until(stamp_ns)
         if joints is None:
             return None
@@ -96,9 +100,9 @@ class RobotStreams:
             if pose is None:
                 return None
             known |= dict(zip(tool.pose_names, pose.value, strict=True))
-        if any(name not in known for name in self._spec.state_names):
+        if any(name not in known for name in names):
             return None
-        return np.array([known[name] for name in self._spec.state_names])
+        return np.array([known[name] for name in names])
 
     def observe(self, stamp_ns: int, commanded: FloatArray, instruction: str) -> Observation | None:
         """What was known at ``stamp_ns``, stamped with its youngest image; None while a stream has not delivered."""

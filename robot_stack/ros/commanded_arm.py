@@ -9,6 +9,7 @@ from rclpy.duration import Duration
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
+from robot_stack.core.ports import Motion
 from robot_stack.core.robot_spec import CommandInterface, CommandSpec, RobotSpec
 from robot_stack.core.trajectory_stream import TimedPoints, TrajectoryStream
 from robot_stack.core.types import Command, FloatArray
@@ -106,15 +107,16 @@ class CommandedArm:
     Args:
         node: the node that owns the publishers.
         spec: the robot file.
+        motion: what its commands amount to as actions.
     """
 
-    def __init__(self, node: Any, spec: RobotSpec) -> None:
-        self._spec = spec
+    def __init__(self, node: Any, spec: RobotSpec, motion: Motion) -> None:
+        self._spec, self._motion = spec, motion
         self._sent_out = node.create_publisher(JointTrajectory, topics.SENT_ACTION, topics.COMMANDS)
         # Arms come after grippers: a simulated arm in lock-step moves when it has heard both.
         commands = sorted(spec.commands, key=lambda command: not command.interface.is_gripper)
         self.brakes_itself = any(command.interface is CommandInterface.JOINT_TRAJECTORY for command in commands)
-        self._outputs: list[Output] = [OUTPUTS[command.interface](node, spec, command) for command in commands]
+        self._outputs: list[Output] = [OUTPUTS[command.interface](node, spec.motion, command) for command in commands]
 
     def start(self, reference: FloatArray) -> None:
         """Begin at rest at ``reference`` [A]."""
@@ -125,9 +127,8 @@ class CommandedArm:
         """Publish a command on every topic of the robot."""
         period_ns = command.period_ns
         names = self._spec.action_names
-        self._sent_out.publish(
-            convert.trajectory_message(command.target[None], names, command.stamp_ns, period_ns, first_ns=period_ns)
-        )
+        sent = self._motion.to_actions(command.target[None])
+        self._sent_out.publish(convert.trajectory_message(sent, names, command.stamp_ns, period_ns, first_ns=period_ns))
         for output in self._outputs:
             output.send(command)
 

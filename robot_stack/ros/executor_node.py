@@ -8,12 +8,13 @@ lock-step a tick waits for that answer; in real time the arm comes to rest where
 It handles SIGINT and SIGTERM itself, because rclpy's handlers close the context before a last command can be sent.
 """
 
+import dataclasses
 import signal
 import sys
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import rclpy
@@ -24,60 +25,29 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 from rosgraph_msgs.msg import Clock
-from std_msgs.msg import Bool
+from std_msgs.msg import Bool, Header
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from robot_stack.core.control_loop import ControlLoop, Tick
-from robot_stack.core.errors import ProphRLError, UnknownNameError
-from robot_stack.core.execution import ExecutionMode, ExecutionSettings
+from robot_stack.core.driver_seat import Driver, DriverSeat
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.core.safety import StreamAge
 from robot_stack.core.stream_buffer import RobotStreams, StreamBuffer
 from robot_stack.core.tick_grid import TickGrid
 from robot_stack.core.types import FloatArray
+from robot_stack.drivers.arm_motion import motion_of
 from robot_stack.drivers.arm_workspace import penetration_of
 from robot_stack.paths import robot_file
 from robot_stack.ros import convert, topics
 from robot_stack.ros.commanded_arm import CommandedArm
 from robot_stack.ros.connections import tell_connections
 from robot_stack.ros.executor_outputs import ExecutorOutputs
+from robot_stack.ros.executor_settings import ExecutorSettings
 from robot_stack.ros.node import Complaints, declare_parameters, guarded_main
-from robot_stack.ros.source_watch import SourceWatch
 from robot_stack.ros.stream_bridge import StreamBridge
 
-SOURCES = ("policy", "teleop")
-
-
-@dataclass(frozen=True)
-class ExecutorSettings:
-    """Parameters of the node.
-
-    Attributes:
-        robot: name of the robot file, or a path to one.
-        source: whom the arm follows: "policy" (chunks) or "teleop" (single targets).
-        lock_step: tick on ``/clock`` and wait for the source; else tick on a wall timer.
-        target_in_force: the arm's driver tells what its controller follows; motion starts there, else at the measured pose.
-        execution: how chunks are executed, see ``core.execution.ExecutionMode``; and
-        refill, ensembling_decay: see ``core.execution.ExecutionSettings``.
-        answer_timeout_s: longest wait for a chunk in lock-step, wall time [s].
-        heartbeat_timeout_s: longest silence of a policy in real time [s].
-        teleop_timeout_s: age at which a single target has expired in real time [s].
-        sensor_reliability, sensor_depth: quality of service of the observation streams.
-    """
-
-    robot: str = "sim_metaworld"
-    source: str = "policy"
-    lock_step: bool = True
-    target_in_force: bool = True
-    execution: str = ExecutionMode.SYNCHRONOUS.value
-    refill: int = ExecutionSettings.refill
-    ensembling_decay: float = ExecutionSettings.decay
-    answer_timeout_s: float = 30.0
-    heartbeat_timeout_s: float = 0.2
-    teleop_timeout_s: float = 0.2
-    sensor_reliability: str = "reliable"
-    sensor_depth: int = 100
+SPOKEN = {Driver.POLICY: topics.ACTION_CHUNK, Driver.TELEOP: topics.TELEOP_ACTION}
 
 
 class ExecutorNode(Node):
@@ -86,19 +56,15 @@ class ExecutorNode(Node):
     def __init__(self) -> None:
         super().__init__("executor")
         self._settings = declare_parameters(self, ExecutorSettings)
-        if self._settings.source not in SOURCES:
-            raise UnknownNameError("source of actions", self._settings.source, SOURCES)
+        self._seat = DriverSeat(self._settings.seat())
         self._spec = RobotSpec.load(robot_file(self._settings.robot))
+        self._moved, self._motion = self._spec.motion, motion_of(self._spec)
         self._lock_step = self._settings.lock_step
         self._streams = RobotStreams(self._spec, self._lock_step)
         self._reported: StreamBuffer[FloatArray] = StreamBuffer(topics.TARGET_IN_FORCE)
-        teleop = self._settings.source == "teleop"
-        silence_s = self._settings.teleop_timeout_s if teleop else self._settings.heartbeat_timeout_s
-        self._watch = SourceWatch(self, self._settings.source, silence_s)
-        self._arm = CommandedArm(self, self._spec)
-        self._loop = ControlLoop(
-            self._spec, self._arm, self._ages, self._lock_step, self._execution(), penetration_of(self._spec)
-        )
+        self._arm = CommandedArm(self, self._spec, self._motion)
+        execution, penetration = self._settings.chunk_execution(), penetration_of(self._moved)
+        self._loop = ControlLoop(self._moved, self._arm, self._ages, self._lock_step, execution, penetration)
         self._complaints = Complaints(self.get_logger())
         periods = max(1, self._spec.command_lead - 1) if self._arm.brakes_itself else 1
         self._grid = TickGrid(self._spec.command_period_ns, slack_ns=periods * self._spec.command_period_ns)
@@ -111,12 +77,13 @@ class ExecutorNode(Node):
         self._count = 0  # of ticks in which nothing was executed
         self._owes_hold = False  # it has stopped, but the arm has not been told to hold yet
 
-        self._outputs = ExecutorOutputs(self, self._spec)
+        self._outputs = ExecutorOutputs(self, self._spec, self._settings.takeover)
         self._subscribe()
         for name, callback in {
             "activate": self._on_activate,
             "deactivate": self._on_deactivate,
             "reset_e_stop": self._on_reset_e_stop,
+            "hand_back": self._on_hand_back,
         }.items():
             self.create_service(Trigger, f"~/{name}", callback)
         tell_connections(self)
@@ -124,15 +91,6 @@ class ExecutorNode(Node):
         self.create_timer(1.0, self._on_second, clock=steady)
         if not self._lock_step:
             self.create_timer(1.0 / self._spec.command_rate_hz, self._on_timer, clock=steady)
-
-    def _execution(self) -> ExecutionSettings:
-        settings, modes = self._settings, [mode.value for mode in ExecutionMode]
-        if settings.execution not in modes:
-            raise UnknownNameError("execution of chunks", settings.execution, modes)
-        try:
-            return ExecutionSettings(ExecutionMode(settings.execution), settings.refill, settings.ensembling_decay)
-        except ValueError as error:
-            raise ProphRLError(f"executor: {error}") from error
 
     def _subscribe(self) -> None:
         settings = self._settings
@@ -146,10 +104,11 @@ class ExecutorNode(Node):
         sensor = topics.sensor_qos(reliability, depth)
         if settings.target_in_force:
             self.create_subscription(JointTrajectory, topics.TARGET_IN_FORCE, self._on_target_in_force, sensor)
-        if settings.source == "policy":
-            self.create_subscription(JointTrajectory, topics.ACTION_CHUNK, self._on_chunk, topics.COMMANDS)
-        else:
-            self.create_subscription(JointTrajectory, topics.TELEOP_ACTION, self._on_chunk, topics.COMMANDS)
+        if settings.source == Driver.POLICY:
+            self.create_subscription(JointTrajectory, topics.ACTION_CHUNK, self._hear(Driver.POLICY), topics.COMMANDS)
+            self.create_subscription(Header, topics.HEARTBEAT, self._on_heartbeat, topics.COMMANDS)
+        if settings.source == Driver.TELEOP or settings.takeover:
+            self.create_subscription(JointTrajectory, topics.TELEOP_ACTION, self._hear(Driver.TELEOP), topics.COMMANDS)
         self.create_subscription(Bool, topics.E_STOP, self._on_e_stop, topics.COMMANDS)
         if self._lock_step:
             self.create_subscription(Clock, topics.CLOCK, self._on_clock, topics.COMMANDS)
@@ -158,7 +117,7 @@ class ExecutorNode(Node):
 
     def _on_target_in_force(self, message: JointTrajectory) -> None:
         with self._complaints.about(topics.TARGET_IN_FORCE):
-            target = convert.trajectory_targets(message, self._spec, topics.TARGET_IN_FORCE)[0]
+            target = convert.trajectory_targets(message, self._moved, topics.TARGET_IN_FORCE)[0]
             self._reported.push(convert.to_ns(message.header.stamp), time.monotonic_ns(), target)
         self._try_tick()
 
@@ -166,18 +125,29 @@ class ExecutorNode(Node):
         self._clock_ns = convert.to_ns(message.clock)
         self._try_tick()
 
-    def _on_chunk(self, message: JointTrajectory) -> None:
-        if not self._active or self._loop.guard.e_stopped:
+    def _on_heartbeat(self, message: Header) -> None:
+        self._seat.heartbeat(convert.to_ns(message.stamp), time.monotonic_ns())
+
+    def _hear(self, speaker: Driver) -> Callable[[JointTrajectory], None]:
+        return lambda message: self._on_chunk(message, speaker)
+
+    def _on_chunk(self, message: JointTrajectory, speaker: Driver) -> None:
+        loop, topic = self._loop, SPOKEN[speaker]
+        if not self._active or not loop.started or loop.guard.e_stopped:
             return
-        teleop = self._settings.source == "teleop"
-        topic = topics.TELEOP_ACTION if teleop else topics.ACTION_CHUNK
         with self._complaints.about(topic):
             chunk = convert.answered_chunk(message, self._spec, topic)
             if self._lock_step and chunk.stamp_ns != self._awaits_ns:
                 raise convert.BadMessageError(topic, f"answers tick {chunk.stamp_ns}, awaited is {self._awaits_ns}")
-            put = self._loop.buffer.replace if teleop else self._loop.buffer.push
-            put(chunk, time.monotonic_ns())
-        if self._awaits_ns is not None and len(self._loop.buffer):
+            intervened, received_ns = self._seat.intervenes, time.monotonic_ns()
+            if not self._seat.admits(speaker, received_ns):
+                return
+            if self._seat.intervenes and not intervened:
+                self.get_logger().info("a person has taken over")
+            commands = self._motion.to_commands(loop.guard.in_force, chunk.targets)
+            put = loop.buffer.replace if speaker is Driver.TELEOP else loop.buffer.push
+            put(dataclasses.replace(chunk, targets=commands), received_ns)
+        if self._awaits_ns is not None and len(loop.buffer):
             self._finish_tick(self._awaits_ns)
 
     def _on_e_stop(self, message: Bool) -> None:
@@ -242,22 +212,27 @@ class ExecutorNode(Node):
             reported = self._reported.until(now_ns)
             reference = None if reported is None else reported.value
         else:
-            reference = self._streams.state(now_ns)
+            reference = self._streams.named(self._moved.action_names, now_ns)
         if reference is not None:
             self._loop.start(reference)
         return reference is not None
 
     def _publish_committed(self, now_ns: int) -> None:
-        self._outputs.tell_committed(self._loop.committed, self._loop.asks, now_ns)
+        committed = self._motion.to_actions(self._loop.committed)
+        self._outputs.tell_committed(committed, self._loop.asks and not self._seat.intervenes, now_ns)
+        self._outputs.tell_intervention(self._seat.intervenes)
 
     def _finish_tick(self, now_ns: int) -> None:
         self._awaits_ns = None
         if not self._loop.started:
             return
+        if self._seat.settle(self._loop.guard.at_rest, time.monotonic_ns()):
+            self._loop.buffer.clear()
+            self.get_logger().info("the policy drives again")
         tick = self._loop.tick(now_ns, time.monotonic_ns())
         self._ticks["starved" if tick.starved else "moved"] += 1
         if tick.requested is not None:
-            self._outputs.tell_requested(tick.requested, now_ns)
+            self._outputs.tell_requested(self._motion.to_actions(tick.requested[None])[0], now_ns)
             if self._spec.commands_per_action > 1:
                 self._publish_committed(now_ns)
         self._tell(tick)
@@ -271,7 +246,7 @@ class ExecutorNode(Node):
         ages = self._streams.ages()
         if self._lock_step or not self._loop.executes:
             return ages
-        return (*ages, self._watch.age(self._loop.buffer))
+        return (*ages, self._seat.age(self._loop.buffer))
 
     def _now_ns(self) -> int:
         return self._clock_ns if self._lock_step else int(self.get_clock().now().nanoseconds)
@@ -286,6 +261,7 @@ class ExecutorNode(Node):
             problem = f"another node publishes {taken[0]}; only one executor may command the arm: stop the other one"
         if not problem:
             self._loop.stop()  # where the arm is now is asked anew
+            self._seat.reset()
             self._owes_hold = False
             self._awaits_ns = None
             self._active = True
@@ -301,6 +277,13 @@ class ExecutorNode(Node):
     def _on_reset_e_stop(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._loop.guard.reset_e_stop()
         response.success, response.message = True, "released; inactive until ~/activate"
+        return response
+
+    def _on_hand_back(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        taken = self._seat.intervenes
+        self._seat.hand_back()
+        response.success = taken
+        response.message = "the policy goes on once the arm stands still" if taken else "nobody has taken over"
         return response
 
     def stop(self) -> None:
@@ -333,12 +316,13 @@ class ExecutorNode(Node):
             self._awaits_ns = None
             self._active = False
         guard = self._loop.guard
-        state = "e-stop" if guard.e_stopped else "active" if self._active else "inactive"
+        driver = f"active, {self._seat.driver} drives" if self._seat.intervenes else "active"
+        state = "e-stop" if guard.e_stopped else driver if self._active else "inactive"
         counts = {**self._ticks, **{reason.value: count for reason, count in guard.counts.items()}}
         self._outputs.tell_state(state, guard.e_stopped, counts, int(self.get_clock().now().nanoseconds))
 
     def _source_name(self) -> str:
-        topic = topics.TELEOP_ACTION if self._settings.source == "teleop" else topics.ACTION_CHUNK
+        topic = SPOKEN[self._seat.driver]
         nodes = [info.node_name for info in self.get_publishers_info_by_topic(topic)]
         return f"{', '.join(nodes) or 'nobody'} on {topic}"
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from std_msgs.msg import Bool
 from trajectory_msgs.msg import JointTrajectory
 
 from robot_stack.core.robot_spec import RobotSpec
@@ -17,12 +18,14 @@ class ExecutorOutputs:
     Args:
         node: that owns them.
         spec: the robot file.
+        takeover: whether a person may take over, which is told.
     """
 
-    def __init__(self, node: Any, spec: RobotSpec) -> None:
+    def __init__(self, node: Any, spec: RobotSpec, takeover: bool) -> None:
         self._spec = spec
         self._committed_out = node.create_publisher(JointTrajectory, topics.COMMITTED_ACTIONS, topics.COMMANDS)
         self._requested_out = node.create_publisher(JointTrajectory, topics.REQUESTED_ACTION, topics.COMMANDS)
+        self._intervention_out = node.create_publisher(Bool, topics.INTERVENTION, topics.COMMANDS) if takeover else None
         self._diagnostics_out = node.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, topics.COMMANDS)
 
     def tell_committed(self, committed: FloatArray, asks: bool, now_ns: int) -> None:
@@ -30,6 +33,11 @@ class ExecutorOutputs:
         message = convert.trajectory_message(committed, self._spec.action_names, now_ns, self._spec.period_ns)
         message.header.frame_id = topics.REQUEST if asks else ""
         self._committed_out.publish(message)
+
+    def tell_intervention(self, intervenes: bool) -> None:
+        """Whether a person drives, once for each action."""
+        if self._intervention_out is not None:
+            self._intervention_out.publish(Bool(data=intervenes))
 
     def tell_requested(self, target: FloatArray, now_ns: int) -> None:
         """A target [A] of policy or teleop to which the arm has begun to go."""

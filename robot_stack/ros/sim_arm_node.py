@@ -161,7 +161,7 @@ class SimArmNode(Node):
         self._publish(self._pose_out, convert.pose_message(state.tool_position, turn, stamp_ns, self._spec.base_frame))
 
     def _tell_progress(self, in_force: FloatArray, success: bool) -> None:
-        names, period_ns = self._spec.action_names, self._spec.period_ns
+        names, period_ns = self._spec.motion.action_names, self._spec.period_ns
         self._publish(self._in_force_out, convert.trajectory_message(in_force[None], names, self._now_ns(), period_ns))
         self._publish(self._success_out, Bool(data=success))
 

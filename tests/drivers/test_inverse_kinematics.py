@@ -9,8 +9,10 @@ if importlib.util.find_spec("mink") is None:
     pytest.skip("needs the kinematics extra", allow_module_level=True)
 
 from robot_stack.core import se3
+from robot_stack.core.actions import compose, decompose
 from robot_stack.core.errors import UnknownNameError
 from robot_stack.core.robot_spec import RobotSpec
+from robot_stack.drivers.arm_motion import motion_of
 from robot_stack.drivers.inverse_kinematics import InverseKinematics, UnreachablePoseError
 from robot_stack.paths import config_dir, robot_file
 
@@ -72,3 +74,29 @@ def test_unknown_names_are_listed() -> None:
         InverseKinematics(MODEL, JOINTS, "gripper", LOWER, UPPER)
     with pytest.raises(UnknownNameError, match="elbow_joint"):
         InverseKinematics(MODEL, ("elbow",), "tool", LOWER[:1], UPPER[:1])
+
+
+def test_motion_of_a_tool_and_back() -> None:
+    """Poses to joints to poses; what is not finite stays so, for the guard."""
+    spec = RobotSpec.load(robot_file("sim_arm_pose"))
+    motion = motion_of(spec)
+    home = np.append(HOME, 1.0)
+    start = motion.to_actions(home[None])[0]
+    targets = start + np.array([0.01, -0.005, 0.008, 0.0, 0.0, 0.0, -0.1]) * np.arange(1, 9)[:, None]
+    targets[:, 3:6] = compose(start, np.tile([0.0] * 3 + [0.0, 0.02, -0.03, 0.0], (8, 1)), spec.action_kinds)[:, 3:6]
+    commands = motion.to_commands(home, targets)
+    assert np.abs(np.diff(commands, axis=0)[:, :6]).max() < 0.1  # no change of branch
+    back = motion.to_actions(commands)
+    np.testing.assert_allclose(back[:, :3], targets[:, :3], atol=2e-4)
+    np.testing.assert_allclose(decompose(back, targets[:, None], spec.action_kinds)[:, 0, 3:6], 0.0, atol=2e-3)
+    np.testing.assert_array_equal(back[:, 6], targets[:, 6])
+    targets[3, 1] = np.nan
+    broken = motion.to_commands(home, targets)
+    assert np.isnan(broken[3]).all() and np.isfinite(np.delete(broken, 3, axis=0)).all()
+
+
+def test_a_robot_that_is_commanded_by_what_policies_speak_needs_no_kinematics() -> None:
+    motion = motion_of(RobotSpec.load(robot_file("sim_arm")))
+    targets = np.arange(14.0).reshape(2, 7)
+    np.testing.assert_array_equal(motion.to_commands(targets[0], targets), targets)
+    np.testing.assert_array_equal(motion.to_actions(targets), targets)

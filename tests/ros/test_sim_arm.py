@@ -11,112 +11,24 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs the ros extra")
 
-from sensor_msgs.msg import Image, JointState
-from std_msgs.msg import Header
-from std_srvs.srv import Trigger
-from trajectory_msgs.msg import JointTrajectory
 
-from robot_stack.bringup import Setup, processes
 from robot_stack.core.robot_spec import RobotSpec
-from robot_stack.core.types import ActionChunk
 from robot_stack.paths import robot_file
-from robot_stack.ros import convert, topics
-from robot_stack.ros.processes import Processes
-from tests.ros.conftest import Spy, needs_simulator, until
+from tests.ros.arm_cell import Cell, running_cell
+from tests.ros.conftest import needs_simulator, until
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(300), needs_simulator]
 SPEC = RobotSpec.load(robot_file("sim_arm"))
-JOINTS = list(SPEC.joint_names)
-
-
-class Cell:
-    """Arm and executor as processes, with this process as their policy."""
-
-    def __init__(self, spy: Spy, children: Processes, logs: Path) -> None:
-        self.spy, self.children, self.logs = spy, children, logs
-        spy.listen(topics.JOINT_STATES, JointState)
-        spy.listen(topics.COMMITTED_ACTIONS, JointTrajectory)
-        spy.listen(topics.SENT_ACTION, JointTrajectory)
-        spy.listen(SPEC.commands[0].topic, JointTrajectory)
-        for camera in SPEC.camera_names:
-            spy.listen(topics.image_raw(camera), Image)
-        self._chunk_out = spy.publisher(topics.ACTION_CHUNK, JointTrajectory)
-        self._heartbeat_out = spy.publisher(topics.HEARTBEAT, Header)
-        self.alive = True
-        spy.node.create_timer(0.04, self._beat)
-        until(lambda: all(spy.heard[topics.image_raw(camera)] for camera in SPEC.camera_names), "pictures")
-        assert spy.call("executor/activate", Trigger).success
-        until(lambda: spy.heard[topics.COMMITTED_ACTIONS], "the executor's target in force")
-
-    def _beat(self) -> None:
-        if self.alive:
-            self._heartbeat_out.publish(convert.header(self.now_ns()))
-
-    def now_ns(self) -> int:
-        return int(self.spy.node.get_clock().now().nanoseconds)
-
-    @property
-    def committed(self) -> np.ndarray:
-        points = self.spy.heard[topics.COMMITTED_ACTIONS][-1][1].points
-        return np.array([point.positions for point in points])
-
-    @property
-    def joints(self) -> np.ndarray:
-        message = self.spy.heard[topics.JOINT_STATES][-1][1]
-        return np.array(message.position[: len(JOINTS)])
-
-    @property
-    def speed(self) -> float:
-        message = self.spy.heard[topics.JOINT_STATES][-1][1]
-        return float(np.abs(message.velocity[: len(JOINTS)]).max())
-
-    def send_chunk(self, deltas: np.ndarray) -> np.ndarray:
-        """A chunk from the target in force; returns its last target."""
-        targets = self.committed[0] + np.cumsum(deltas, axis=0)
-        chunk = ActionChunk(self.now_ns(), SPEC.period_ns, targets)
-        self._chunk_out.publish(convert.chunk_message(chunk, SPEC))
-        return np.asarray(targets[-1])
-
-    def set_in_motion(self, joint: int = 0, step: float = 0.04, length: int = 40) -> None:
-        """Send chunks until the arm has got one while nothing was too old, which on a loaded machine may take more than one."""
-        for _ in range(10):
-            self.send_chunk(motion(joint, step, length))
-            until_s = time.monotonic() + 2.0
-            while time.monotonic() < until_s:
-                if self.speed > 0.6:
-                    return
-                time.sleep(0.01)
-        raise AssertionError("the arm does not move")
-
-    def commanded(self) -> tuple[np.ndarray, np.ndarray]:
-        """Times [T] and positions [T, J] of all points that were sent to the controller before each trajectory's brake."""
-        points: dict[int, list[float]] = {}
-        for _, message in self.spy.heard[SPEC.commands[0].topic]:
-            begin_ns = convert.to_ns(message.header.stamp)
-            for point in message.points[:-1]:
-                points[begin_ns + convert.to_ns(point.time_from_start)] = list(point.positions)
-        times = sorted(points)
-        return np.array(times), np.array([points[time_ns] for time_ns in times])
 
 
 @pytest.fixture
 def cell(domain: int, tmp_path: Path) -> Iterator[Cell]:
-    arm, executor, *_ = processes(Setup(robot="sim_arm", source="keyboard"))
-    executor.parameters["source"] = "policy"
-    with Processes([arm, executor], domain, tmp_path) as children:
-        spy = Spy()
-        yield Cell(spy, children, tmp_path)
-        spy.close()
-
-
-def motion(joint: int, step: float, length: int) -> np.ndarray:
-    deltas = np.zeros((length, len(SPEC.actions)))
-    deltas[:, joint] = step
-    return deltas
+    with running_cell("sim_arm", domain, tmp_path) as cell:
+        yield cell
 
 
 def test_chunks_become_motion_within_the_limits_and_the_end_is_reached(cell: Cell) -> None:
-    deltas = motion(0, 0.03, 20) + motion(3, -0.02, 20)
+    deltas = cell.motion(0, 0.03, 20) + cell.motion(3, -0.02, 20)
     deltas[:, -1] = np.concatenate([[-1.0], np.zeros(19)])  # closes the gripper
     for _ in range(5):  # on a loaded machine an observation may be too old, and the rest of a chunk is dropped
         end = cell.send_chunk(deltas)
