@@ -96,7 +96,7 @@ def sim_arm(setup: Setup) -> NodeProcess:
         ProphRLError: it was asked to run in lock-step.
     """
     if setup.lock_step:
-        raise ProphRLError("robot sim_arm runs in real time: its controller follows a clock that cannot wait")
+        raise ProphRLError(f"robot {setup.robot} runs in real time: its controller follows a clock that cannot wait")
     return NodeProcess("sim_arm", "robot_stack.ros.sim_arm_node", {"robot": setup.robot})
 
 
@@ -104,6 +104,7 @@ DRIVERS: Mapping[str, Callable[[Setup], NodeProcess]] = {
     "sim_metaworld": sim_metaworld,
     "sim_arm": sim_arm,
     "sim_arm_pose": sim_arm,
+    "sim_two_arms": sim_arm,
 }
 LIVE_DEPTH = (
     5  # messages of a stream that wait for a node in real time: whoever is late wants the youngest, not a queue of old ones

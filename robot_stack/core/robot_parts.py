@@ -210,6 +210,10 @@ def read_workspace(reader: SpecReader | None) -> Workspace | None:
         points=reader.texts("points"),
         margin_m=reader.positive("margin_m"),
     )
+    for box in workspace.keep_out:
+        unknown = [name for name in box.points if name not in workspace.points]
+        if unknown:
+            raise reader.refuse(f"keep_out {box.name}: {unknown[0]} is not among the points {list(workspace.points)}")
     if workspace.inside is None and not workspace.keep_out:
         raise reader.refuse("inside or keep_out is missing")
     reader.refuse_unknown()
@@ -222,7 +226,7 @@ def milliseconds(value: float) -> int:
 
 
 def _box(reader: SpecReader, name: str) -> Box:
-    box = Box(name, reader.vector("lower"), reader.vector("upper"))
+    box = Box(name, reader.vector("lower"), reader.vector("upper"), reader.texts("points", default=()))
     if not all(lower < upper for lower, upper in zip(box.lower, box.upper, strict=True)):
         raise reader.refuse("lower must be below upper on every axis")
     reader.refuse_unknown()

@@ -58,6 +58,7 @@ class RobotSpec:
         max_jump: largest distance between two successive targets of a chunk, as a multiple of one action at full speed.
         approach_speed: part of the largest speed with which a chunk's beginning is approached that is further away than that.
         on_violation: see ``Violation``.
+        home: where the arm waits between episodes, one number for each of ``motion.actions``; empty: nowhere in particular.
         model: name of the arm's MJCF file in config/model, from which positions of its points are computed; "" for none.
         workspace: where points of the arm may be, None where only the limits of the actions count.
     """
@@ -81,6 +82,7 @@ class RobotSpec:
     max_jump: float
     approach_speed: float
     on_violation: Violation
+    home: tuple[float, ...] = ()
     model: str = ""
     workspace: Workspace | None = None
 
@@ -123,6 +125,7 @@ class RobotSpec:
             max_jump=reader.positive("max_jump"),
             approach_speed=reader.share("approach_speed", default=0.25),
             on_violation=Violation(reader.one_of("on_violation", [kind.value for kind in Violation])),
+            home=reader.numbers("home"),
             model=reader.text("model", default=""),
             workspace=read_workspace(reader.section("workspace")),
         )
@@ -156,6 +159,15 @@ class RobotSpec:
             )
         self._check_joints(source)
         self.motion._check_commands(source)
+        self._check_home(source)
+
+    def _check_home(self, source: Path | str) -> None:
+        moved = self.motion
+        if self.home and len(self.home) != len(moved.actions):
+            raise BadFileError(source, f"home must have a number for each of {list(moved.action_names)}, got {len(self.home)}")
+        for value, action in zip(self.home, moved.actions, strict=False):
+            if not action.lower <= value <= action.upper:
+                raise BadFileError(source, f"home: {value:g} of {action.name} is outside [{action.lower:g}, {action.upper:g}]")
 
     def _check_joints(self, source: Path | str) -> None:
         """What it takes to move joints where actions are poses of tools."""

@@ -128,6 +128,14 @@ class SpecReader:
             return []
         return self.entries(key)
 
+    def numbers(self, key: str) -> tuple[float, ...]:
+        """A list of numbers that may be left out."""
+        value = self._raw.get(key, [])
+        self._seen.add(key)
+        if not isinstance(value, list) or not all(_is_finite(number) for number in value):
+            raise self._refuse(key, "a list of finite numbers")
+        return tuple(map(float, value))
+
     def vector(self, key: str) -> tuple[float, float, float]:
         value = self._get(key)
         numbers = value if isinstance(value, list) else []

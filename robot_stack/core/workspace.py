@@ -19,11 +19,13 @@ class Box:
     Attributes:
         name: for messages.
         lower, upper: corners [3] [m].
+        points: names of the points for which it counts; empty: all.
     """
 
     name: str
     lower: tuple[float, float, float]
     upper: tuple[float, float, float]
+    points: tuple[str, ...] = ()
 
     def depth(self, points: FloatArray) -> FloatArray:
         """How far points [..., 3] are inside, to the nearest face [m]; negative outside."""
@@ -50,11 +52,14 @@ class Workspace:
 
     def penetration(self, points: FloatArray) -> FloatArray:
         """How deep the worst of points [N, K, 3] is where it must not be [N] [m]; at most 0: everything is in order."""
-        depths = [box.depth(points).max(axis=-1) for box in self.keep_out]
+        depths = [box.depth(points[:, self._columns(box)]).max(axis=-1) for box in self.keep_out]
         if self.inside is not None:
             depths.append(-self.inside.depth(points).min(axis=-1))
         worst: FloatArray = np.max(depths, axis=0) + self.margin_m
         return worst
+
+    def _columns(self, box: Box) -> list[int]:
+        return [index for index, name in enumerate(self.points) if not box.points or name in box.points]
 
     def of_joints(self, kinematics: Kinematics, columns: Sequence[int]) -> Callable[[FloatArray], FloatArray]:
         """The same for targets [N, A] whose ``columns`` are the joints of an arm, as the guard wants it."""
