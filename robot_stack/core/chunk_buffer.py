@@ -53,6 +53,10 @@ class ChunkBuffer:
         """Replace what waits by all of ``chunk``: for a source that speaks one target at a time, whose youngest word counts."""
         return self._take(chunk, chunk.targets, received_ns)
 
+    def renew(self, stamp_ns: int, received_ns: int) -> None:
+        """What waits, or was taken last, is still meant."""
+        self.stamp_ns, self.received_ns = stamp_ns, received_ns
+
     def pop(self, tick_ns: int) -> FloatArray | None:
         """The target [A] for the tick at ``tick_ns``, or None where nothing waits."""
         if not self._targets:

@@ -1,9 +1,10 @@
 """A smooth path through the targets of chunks, for arms that take commands faster than policies speak.
 
 Shapes: A = numbers in one action. From one target to the next the path is a cubic with continuous velocity (Hermite), in the
-delta coordinates of ``core.actions`` at its beginning; the velocity at a target is the mean of those before and after it
-(Catmull-Rom). A new chunk changes only what comes after the target that the arm is on its way to, so a seam is as smooth as
-the rest. Grippers go straight.
+delta coordinates of ``core.actions`` at its beginning. The velocity at a target is the harmonic mean of those before and after
+it, and zero on an axis that turns back or stops there, so that no axis goes beyond its targets (Fritsch and Butland, "A Method
+for Constructing Local Monotone Piecewise Cubic Interpolants", SIAM J. Sci. Stat. Comput. 5(2), 1984). A new chunk changes only
+what comes after the target that the arm is on its way to, so a seam is as smooth as the rest. Grippers go straight.
 
 The path is followed in time where the limits of velocity and acceleration allow it and more slowly where they do not, and so
 that the arm can always come to rest on it, at the last target that is known (``core.pace``). So targets that come late make the
@@ -169,7 +170,7 @@ class ChunkPath:
         parts = self._parts(reached, following, approaches and (seam or not segments))
         self._cut = len(parts) < len(following)
         for part, after in itertools.zip_longest(parts, parts[1:]):
-            slope = part.length if after is None else after.length if part.far else (part.length + after.length) / 2
+            slope = part.length if after is None else _monotone_slope(part.length, after.length)
             if segments:
                 segments.append(_Segment(segments[-1].end, part.end, part.length, segments[-1].ends, slope, part.far))
                 continue
@@ -268,6 +269,13 @@ class ChunkPath:
 
     def _delta(self, origin: FloatArray, target: FloatArray) -> FloatArray:
         return decompose(origin, target[None], self._kinds)[0]
+
+
+def _monotone_slope(before: FloatArray, after: FloatArray) -> FloatArray:
+    """Derivative [A] at a target between two lengths [A]; monotone on each axis."""
+    product = before * after
+    slope: FloatArray = 2.0 * product / np.where(product > 0.0, before + after, 1.0)
+    return np.where(product > 0.0, slope, 0.0)
 
 
 def _largest_near(values: FloatArray) -> FloatArray:

@@ -69,6 +69,18 @@ def test_where_the_limits_allow_it_it_is_at_each_target_when_it_is_due(targets: 
     np.testing.assert_allclose(points[RATIO::RATIO], targets, atol=1e-9)
 
 
+@given(targets_of_chunks, st.lists(st.integers(0, 3), min_size=12, max_size=12))
+@settings(deadline=None)
+def test_no_axis_goes_beyond_its_targets_even_where_some_are_repeated(targets: np.ndarray, repeats: list[int]) -> None:
+    held = np.repeat(targets, [1 + count for count in repeats[: len(targets)]], axis=0)
+    points = walk(ChunkPath(FREE, PERIOD_S), waiting(held), HOME)
+    passed = np.vstack([HOME, held])
+    for k in range(len(held)):
+        between = points[k * RATIO : (k + 1) * RATIO + 1]
+        low, high = np.minimum(passed[k], passed[k + 1]), np.maximum(passed[k], passed[k + 1])
+        assert (between >= low - 1e-9).all() and (between <= high + 1e-9).all()
+
+
 @given(targets_of_chunks)
 @settings(deadline=None, max_examples=20)
 def test_velocity_is_continuous(targets: np.ndarray) -> None:

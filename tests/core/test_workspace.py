@@ -102,7 +102,7 @@ def test_from_inside_a_box_it_may_come_out_but_not_go_deeper() -> None:
 
 def test_depths_of_known_points() -> None:
     points = np.array([[[0.45, 0.4, 0.0]], [[0.0, 0.0, 0.0]], [[0.9, 0.0, 0.0]], [[0.0, -0.25, 0.0]]])
-    depths = WORKSPACE.penetration(points)
+    depths = dataclasses.replace(WORKSPACE, points=("tool",)).penetration(points)
     np.testing.assert_allclose(depths, [0.1 + 0.02, -0.3 + 0.02, -0.05 + 0.02, -0.05 + 0.02])
 
 
@@ -124,3 +124,11 @@ def test_bad_workspaces_are_refused_by_name(change: Any, message: str) -> None:
     change(raw)
     with pytest.raises(BadFileError, match=message):
         RobotSpec.from_mapping(raw)
+
+
+def test_a_box_may_count_for_some_of_the_points_only() -> None:
+    both = np.array([[[0.45, 0.4, 0.0], [0.0, 0.0, 0.0]], [[0.0, 0.0, 0.0], [0.45, 0.4, 0.0]]])
+    elbows_only = dataclasses.replace(POST, points=("elbow",))
+    depths = Workspace(None, (elbows_only,), ("elbow", "tool"), margin_m=0.02).penetration(both)
+    np.testing.assert_allclose(depths[0], 0.1 + 0.02)
+    assert depths[1] < 0

@@ -12,6 +12,8 @@ import pytest
 pytest.importorskip("rclpy", reason="needs the ros extra")
 
 
+from std_srvs.srv import Trigger
+
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.paths import robot_file
 from tests.ros.arm_cell import Cell, running_cell
@@ -72,3 +74,17 @@ def test_ctrl_c_brakes_before_the_executor_ends(cell: Cell) -> None:
     last = cell.spy.heard[SPEC.commands[0].topic][-1][1].points
     np.testing.assert_array_equal(last[-2].velocities, np.zeros(6))  # the last command is to stand still, not just to brake
     np.testing.assert_allclose(cell.joints, last[-1].positions, atol=2e-3)
+
+
+def test_the_arm_goes_home_when_it_is_asked_to_and_is_inactive_there(cell: Cell) -> None:
+    cell.set_in_motion(step=0.04, length=20)
+    refused = cell.spy.call("executor/home", Trigger)
+    assert not refused.success and "deactivate first" in refused.message
+    assert cell.spy.call("executor/deactivate", Trigger).success
+    cell.alive = False  # the way home needs no policy
+    assert cell.spy.call("executor/home", Trigger).success
+    until(lambda: cell.speed < 1e-3, "rest")  # the arm follows a little later than it is told
+    np.testing.assert_allclose(cell.joints, SPEC.home[:-1], atol=2e-3)
+    cell.send_chunk(cell.motion(0, 0.04, 20))
+    until(lambda: cell.speed < 1e-3, "rest")
+    np.testing.assert_allclose(cell.joints, SPEC.home[:-1], atol=2e-3)

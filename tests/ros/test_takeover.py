@@ -59,7 +59,7 @@ def test_a_person_takes_over_the_arm_holds_in_silence_and_the_policy_goes_on_whe
     person.target = place
     until(lambda: intervention(cell), "the takeover")
     cell.send_chunk(cell.motion(0, -0.04, 40))  # the policy is not heard
-    until(lambda: np.abs(cell.joints - place[:-1]).max() < 5e-3, "the person's target")
+    until(lambda: np.abs(cell.joints - place[:-1]).max() < 5e-3 and cell.speed < 1e-3, "rest at the person's target")
 
     person.target = None
     until(lambda: cell.speed < 1e-3, "rest")

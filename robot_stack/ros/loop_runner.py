@@ -1,0 +1,175 @@
+"""The robot's loop with what it hears and tells: who drives, how actions become motion, the way home, and words for people."""
+
+import dataclasses
+import time
+from collections import Counter
+from typing import Any
+
+import numpy as np
+from rclpy.task import Future
+
+from robot_stack.core.control_loop import ControlLoop, Tick
+from robot_stack.core.driver_seat import Driver, DriverSeat
+from robot_stack.core.homing import Homing, HomingStep
+from robot_stack.core.robot_spec import RobotSpec
+from robot_stack.core.safety import StreamAge
+from robot_stack.core.stream_buffer import RobotStreams, StreamBuffer
+from robot_stack.core.types import ActionChunk, FloatArray
+from robot_stack.drivers.arm_motion import motion_of
+from robot_stack.drivers.arm_workspace import penetration_of
+from robot_stack.ros import topics
+from robot_stack.ros.commanded_arm import CommandedArm
+from robot_stack.ros.executor_outputs import ExecutorOutputs
+from robot_stack.ros.executor_settings import ExecutorSettings
+
+
+class LoopRunner:
+    """Runs ``core.control_loop`` for the executor node; who calls its ticks is another's business (``ros.pacing``).
+
+    Args:
+        node: the executor node, which owns the publishers.
+        settings: its parameters.
+        spec: the robot file.
+
+    Attributes:
+        active: whether anything may move the arm; otherwise it is braked, or stands still.
+        loop, seat, streams: see their classes.
+        reported: targets [M] that the arm's controller follows, as its driver tells.
+        counts: ticks by what became of them.
+    """
+
+    def __init__(self, node: Any, settings: ExecutorSettings, spec: RobotSpec) -> None:
+        self._node, self._settings, self._spec = node, settings, spec
+        self.moved, self._motion = spec.motion, motion_of(spec)
+        self.seat = DriverSeat(settings.seat())
+        self.streams = RobotStreams(spec, settings.lock_step)
+        self.reported: StreamBuffer[FloatArray] = StreamBuffer(topics.TARGET_IN_FORCE)
+        self.arm = CommandedArm(node, spec, self._motion)
+        execution, penetration = settings.chunk_execution(), penetration_of(self.moved)
+        self.loop = ControlLoop(self.moved, self.arm, self._ages, settings.lock_step, execution, penetration)
+        self._outputs = ExecutorOutputs(node, spec, settings.takeover)
+        self._homing: Homing | None = None
+        self._homed = Future()
+        self.active = False
+        self.counts: Counter[str] = Counter()
+
+    @property
+    def asks(self) -> bool:
+        """Whether a chunk of the policy is wanted."""
+        return self.loop.asks and not self.seat.intervenes and not self.homes
+
+    @property
+    def homes(self) -> bool:
+        """Whether the arm is on its way home."""
+        return self._homing is not None
+
+    @property
+    def state(self) -> str:
+        """For people."""
+        if self.loop.guard.e_stopped:
+            return "e-stop"
+        if not self.active:
+            return "inactive"
+        if self.homes:
+            return "on the way home"
+        return f"active, {self.seat.driver} drives" if self.seat.intervenes else "active"
+
+    def begin(self) -> None:
+        """Active from now on; where the arm is, is asked anew."""
+        self.loop.stop()
+        self.seat.reset()
+        self.active = True
+
+    def start(self, now_ns: int) -> bool:
+        """Take the reference from the arm; False while it has not said where it is."""
+        if self._settings.target_in_force:
+            reported = self.reported.until(now_ns)
+            reference = None if reported is None else reported.value
+        else:
+            reference = self.streams.named(self.moved.action_names, now_ns)
+        if reference is not None:
+            self.loop.start(reference)
+        return reference is not None
+
+    def hear(self, chunk: ActionChunk, speaker: Driver) -> None:
+        """Take in a chunk or a target, if its speaker drives.
+
+        Raises:
+            ProphRLError: the arm cannot go there.
+        """
+        intervened, received_ns = self.seat.intervenes, time.monotonic_ns()
+        if not self.active or self.homes or not self.loop.started or self.loop.guard.e_stopped:
+            return
+        if not self.seat.admits(speaker, received_ns):
+            return
+        if self.seat.intervenes and not intervened:
+            self._node.get_logger().info("a person has taken over")
+        commands = self._motion.to_commands(self.loop.guard.in_force, chunk.targets)
+        put = self.loop.buffer.replace if speaker is Driver.TELEOP else self.loop.buffer.push
+        put(dataclasses.replace(chunk, targets=commands), received_ns)
+
+    def tell_committed(self, now_ns: int) -> None:
+        """Once for each action: what will be sent in any case, and whether a chunk is wanted."""
+        self._outputs.tell_committed(self._motion.to_actions(self.loop.committed), self.asks, now_ns)
+        self._outputs.tell_intervention(self.seat.intervenes)
+
+    def tick(self, now_ns: int) -> None:
+        """One tick of the loop."""
+        if self.seat.settle(self.loop.guard.at_rest, time.monotonic_ns()):
+            self.loop.buffer.clear()
+            self._node.get_logger().info("the policy drives again")
+        tick = self.loop.tick(now_ns, time.monotonic_ns())
+        self.counts["starved" if tick.starved else "moved"] += 1
+        if tick.requested is not None:
+            self._outputs.tell_requested(self._motion.to_actions(tick.requested[None])[0], now_ns)
+            if self._spec.commands_per_action > 1:  # else it was told before the tick
+                self.tell_committed(now_ns)
+        self._tell(tick)
+
+    def brake(self, now_ns: int) -> None:
+        """Brake by one tick."""
+        self._tell(self.loop.brake(now_ns))
+
+    def go_home(self, answer: Future) -> None:
+        """Begin the way home; ``answer`` gets what went wrong on it, or an empty text at its end."""
+        self.begin()
+        self._homing, self._homed = Homing(np.array(self.moved.home)), answer
+
+    def home_tick(self, now_ns: int) -> bool:
+        """Look after the way home; False where it has come to its end."""
+        homing, loop, steady_ns = self._homing, self.loop, time.monotonic_ns()
+        if homing is None:
+            return True
+        step = homing.step(loop.guard.in_force, loop.guard.at_rest, loop.executes, steady_ns)
+        if step is HomingStep.ASK:
+            loop.buffer.replace(ActionChunk(now_ns, self._spec.period_ns, homing.home[None], "homing"), steady_ns)
+        elif step is HomingStep.GO_ON:
+            loop.buffer.renew(now_ns, steady_ns)
+        else:
+            self.end_homing("" if step is HomingStep.DONE else "the arm does not come nearer: the log says what holds it")
+            return False
+        return True
+
+    def end_homing(self, problem: str) -> None:
+        """The way home is over."""
+        if self._homing is not None:
+            self._homing = None
+            self._homed.set_result(problem)
+
+    def tell_state(self, now_ns: int) -> None:
+        """For people, once a second."""
+        guard = self.loop.guard
+        counts = {**self.counts, **{reason.value: count for reason, count in guard.counts.items()}}
+        self._outputs.tell_state(self.state, guard.e_stopped, counts, now_ns)
+
+    def _tell(self, tick: Tick) -> None:
+        for reason in tick.onsets:
+            streams = ", ".join(age.name for age in tick.expired if age.reason is reason)
+            where = f" ({streams})" if streams else ""
+            self._node.get_logger().warning(f"guard: {reason}{where} at {tick.stamp_ns} ns")
+
+    def _ages(self) -> tuple[StreamAge, ...]:
+        ages = self.streams.ages()
+        if self._settings.lock_step or self.homes or not self.loop.executes:
+            return ages
+        return (*ages, self.seat.age(self.loop.buffer))
