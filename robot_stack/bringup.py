@@ -23,8 +23,8 @@ class Setup:
 
     Attributes:
         robot: name of the robot file, or a path to one.
-        source: who moves the arm: "policy", "behaviour" (scripted, sim_metaworld only), "keyboard", or "nobody": chunks come
-            from elsewhere, or the robot is only looked at.
+        source: who moves the arm: "policy", "behaviour" (scripted, sim_metaworld only), a device of ``PERSONS``, or "nobody":
+            chunks come from elsewhere, or the robot is only looked at.
         policy, exploration: for source "policy": "onnx:<folder>", and the noise level with which it acts.
         behaviour, noise: for source "behaviour", see ``drivers.behaviours``.
         task: of a simulated robot.
@@ -109,7 +109,8 @@ DRIVERS: Mapping[str, Callable[[Setup], NodeProcess]] = {
 LIVE_DEPTH = (
     5  # messages of a stream that wait for a node in real time: whoever is late wants the youngest, not a queue of old ones
 )
-SOURCES = ("policy", "behaviour", "keyboard", "nobody")
+PERSONS = ("keyboard", "gamepad")  # devices by which a person moves the arm
+SOURCES = ("policy", "behaviour", *PERSONS, "nobody")
 
 
 def processes(setup: Setup) -> tuple[NodeProcess, ...]:
@@ -126,12 +127,13 @@ def processes(setup: Setup) -> tuple[NodeProcess, ...]:
         raise UnknownNameError("source of actions", setup.source, SOURCES)
     if setup.source == "behaviour" and name != "sim_metaworld":
         raise ProphRLError(
-            f"scripted behaviours are those of robot sim_metaworld; robot {name} follows a policy or the keyboard"
+            f"scripted behaviours are those of robot sim_metaworld; robot {name} follows a policy or a person "
+            f"({', '.join(PERSONS)})"
         )
     if setup.source == "policy" and not setup.policy:
         raise ProphRLError("source 'policy' needs a policy: give the folder of an exported one")
-    if setup.source == "keyboard" and setup.lock_step:
-        raise ProphRLError("a keyboard needs real time: it cannot drive in lock-step")
+    if setup.source in PERSONS and setup.lock_step:
+        raise ProphRLError(f"a {setup.source} needs real time: it cannot drive in lock-step")
     shared = {"robot": setup.robot, "lock_step": setup.lock_step, "use_sim_time": setup.lock_step}
     live = {} if setup.lock_step else {"sensor_depth": LIVE_DEPTH}
     followed = {"source": "policy" if setup.source in ("policy", "nobody") else "teleop"}
@@ -152,11 +154,11 @@ def _source(setup: Setup, shared: Mapping[str, Any], live: Mapping[str, Any]) ->
         module, parameters = "robot_stack.ros.policy_node", {**shared, **live, "policy": setup.policy}
         parameters["exploration"] = float(setup.exploration)
         return (NodeProcess("policy", module, parameters, lifecycle=True),)
-    keyboard = setup.source == "keyboard"
     parameters = {**shared, "device": setup.source, "task": setup.task}
-    if not keyboard:
+    if setup.source == "behaviour":
         parameters |= {"behaviour": setup.behaviour, "noise": float(setup.noise)}
-    return (NodeProcess("teleop", "robot_stack.ros.teleop_node", parameters, terminal=keyboard, lifecycle=True),)
+    terminal = setup.source == "keyboard"
+    return (NodeProcess("teleop", "robot_stack.ros.teleop_node", parameters, terminal=terminal, lifecycle=True),)
 
 
 def environment(domain: int) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from robot_stack.bringup import Setup, default_source
+from robot_stack.bringup import PERSONS, Setup, default_source
 from robot_stack.core.errors import ProphRLError, UnknownNameError
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.episodes.meta import FINISHED_SUFFIX, current_versions
@@ -25,6 +25,7 @@ DEFAULT_TASK = "button-press-topdown-v3"
 HORIZON = 30  # ticks, as config/task/*.yaml
 ONNX = "onnx:"
 ROBOT_HELP = "a robot file in config/robot, or a path to one"
+DEVICE_HELP = "keyboard, gamepad (its topic is joy), or a script: expert, noisy, random (default: %(default)s)"
 OUT_HELP = "where the recorder writes (default: %(default)s)"
 LOGS_HELP = "where the processes' output goes (default: %(default)s)"
 
@@ -97,7 +98,8 @@ def up_main(argv: list[str]) -> int:
     parser.add_argument("robot", nargs="?", default="sim_metaworld", help=ROBOT_HELP)
     parser.add_argument("--policy", help="folder of an exported policy")
     parser.add_argument(
-        "--behaviour", help="expert, noisy, random or keyboard (default: expert on sim_metaworld; else nobody moves the arm)"
+        "--behaviour",
+        help=f"expert, noisy, random, {' or '.join(PERSONS)} (default: expert on sim_metaworld; else nobody moves the arm)",
     )
     parser.add_argument("--task", default=DEFAULT_TASK, help="of a simulated robot (default: %(default)s)")
     parser.add_argument("--out", default="episodes", help=OUT_HELP)
@@ -107,10 +109,10 @@ def up_main(argv: list[str]) -> int:
 
 
 def teleop_main(argv: list[str]) -> int:
-    """``prophrl teleop``: drive the arm in real time by keyboard or a scripted behaviour, until ctrl-C."""
+    """``prophrl teleop``: drive the arm in real time by hand or a scripted behaviour, until ctrl-C."""
     parser = argparse.ArgumentParser(prog="prophrl teleop", description="Drive the arm in real time, until ctrl-C.")
     parser.add_argument("--robot", default="sim_metaworld", help=ROBOT_HELP)
-    parser.add_argument("--behaviour", default="keyboard", help="keyboard, expert, noisy or random (default: %(default)s)")
+    parser.add_argument("--device", dest="behaviour", default="keyboard", help=DEVICE_HELP)
     parser.add_argument("--task", default=DEFAULT_TASK, help="of a simulated robot (default: %(default)s)")
     parser.add_argument("--out", default="episodes", help=OUT_HELP)
     parser.add_argument("--logs", default="logs", help=LOGS_HELP)
@@ -125,8 +127,8 @@ def _live_setup(options: argparse.Namespace) -> Setup:
         return replace(shared, source="policy", policy=ONNX + policy)
     if options.behaviour is None:
         return replace(shared, source=default_source(options.robot, ""))
-    if options.behaviour == "keyboard":
-        return replace(shared, source="keyboard")
+    if options.behaviour in PERSONS:
+        return replace(shared, source=options.behaviour)
     return replace(shared, source="behaviour", behaviour=options.behaviour)
 
 

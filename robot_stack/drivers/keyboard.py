@@ -1,4 +1,4 @@
-"""A terminal's keys as a teleoperation device. Whoever lets go of the keys stops the arm."""
+"""A terminal's keys as a hand (``drivers.teleop_device``). Whoever lets go of the keys stops the arm."""
 
 import os
 import select
@@ -7,100 +7,126 @@ import termios
 import threading
 import time
 import tty
-from dataclasses import dataclass, field
-from typing import Self
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from robot_stack.core.errors import ProphRLError
 from robot_stack.core.types import FloatArray
+from robot_stack.drivers.teleop_device import GripperWish, Mark, Requests, Wish
 
-HELP = "a/d: x   w/s: y   r/f: up/down   space: gripper   e: e-stop   ctrl-C: end. The arm moves only while a key is held."
-DIRECTIONS = {"a": (-1, 0, 0), "d": (1, 0, 0), "w": (0, 1, 0), "s": (0, -1, 0), "r": (0, 0, 1), "f": (0, 0, -1)}
+HELP = (
+    "a/d: x   w/s: y   r/f: up/down   space: gripper   j/l, i/k, u/o: turn about x, y, z, where the arm can\n"
+    "e: e-stop   b: begin an episode   y: success   n: failure   x: discard   ctrl-C: end\n"
+    "The arm moves only while one of the keys of the first line is held."
+)
+KEY_PAIRS = ("da", "ws", "rf", "lj", "ik", "uo")  # plus and minus of x, y, z and of the turns about them
+DIRECTIONS = {key: (axis, sign) for axis, pair in enumerate(KEY_PAIRS) for key, sign in zip(pair, (1, -1), strict=True)}
+MARKS = {"b": Mark.START, "y": Mark.SUCCESS, "n": Mark.FAILURE, "x": Mark.DISCARD}
 
 
 @dataclass(frozen=True)
 class KeyboardSettings:
-    """How keys become motion.
+    """When a key counts as held.
 
     Attributes:
         deadman_s: silence after which the arm stops [s]. A terminal repeats a held key every 30-50 ms, first after 250-500 ms.
-        speed: part of the robot's largest speed.
     """
 
     deadman_s: float = 0.15
-    speed: float = 0.3
-
-
-@dataclass(frozen=True)
-class KeyState:
-    """What is asked for now.
-
-    Attributes:
-        direction: of the tool, each axis -1, 0 or 1 [3].
-        gripper: opening, 0 or 1.
-        e_stop: whether the e-stop key was pressed since the last look.
-    """
-
-    direction: FloatArray = field(default_factory=lambda: np.zeros(3))
-    gripper: float = 1.0
-    e_stop: bool = False
 
 
 class Keyboard:
-    """Reads keys from the terminal without waiting for a line; use as a context manager.
+    """Reads keys from the terminal without waiting for a line; a ``Hand``.
+
+    Only keys that ask for motion count for the deadman, so marking an episode moves nothing.
+
+    Args:
+        settings: see ``KeyboardSettings``.
+        tell: told when the terminal is gone, which stops the arm for good.
 
     Raises:
         ProphRLError: standard input is not a terminal.
     """
 
-    def __init__(self, settings: KeyboardSettings | None = None) -> None:
+    def __init__(self, settings: KeyboardSettings | None = None, tell: Callable[[str], None] = lambda _: None) -> None:
         if not sys.stdin.isatty():
             raise ProphRLError("keyboard teleoperation needs a terminal as standard input; start it in one, not through a pipe")
-        self.settings = settings or KeyboardSettings()
+        self._settings, self._tell = settings or KeyboardSettings(), tell
         self._lock = threading.Lock()
-        self._direction: FloatArray = np.zeros(3)
-        self._pressed_ns = 0
-        self._gripper = 1.0
+        self._motion: FloatArray = np.zeros(6)
+        self._pressed_ns: int | None = None
+        self._toggles = 0
         self._e_stop = False
-        self._ending, self._end = os.pipe()
-        self._thread = threading.Thread(target=self._read, name="keyboard", daemon=True)
+        self._marks: list[Mark] = []
+        self._thread: threading.Thread | None = None
 
-    def __enter__(self) -> Self:
+    def open(self) -> None:
+        if self._thread is not None:
+            return
         self._descriptor = sys.stdin.fileno()
         self._before = termios.tcgetattr(self._descriptor)
         tty.setcbreak(self._descriptor)
+        self._ending, self._end = os.pipe()
+        self._thread = threading.Thread(target=self._read, name="keyboard", daemon=True)
         self._thread.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        if self._thread is None:
+            return
         os.write(self._end, b"x")
         self._thread.join(timeout=1.0)
-        termios.tcsetattr(self._descriptor, termios.TCSADRAIN, self._before)
+        self._thread = None
+        try:
+            termios.tcsetattr(self._descriptor, termios.TCSADRAIN, self._before)
+        except termios.error as error:  # the terminal is gone, and its settings with it
+            self._tell(f"terminal: {error}")
+        os.close(self._ending)
+        os.close(self._end)
 
-    def press(self, key: str) -> None:
+    def wish(self) -> Wish | None:
+        with self._lock:
+            if self._pressed_ns is None or (time.monotonic_ns() - self._pressed_ns) / 1e9 > self._settings.deadman_s:
+                self._toggles = 0  # one that nobody took is not done later
+                return None
+            toggles, self._toggles = self._toggles, 0
+            return Wish(self._motion, GripperWish.TOGGLE if toggles % 2 else GripperWish.KEEP)
+
+    def requests(self) -> Requests:
+        with self._lock:
+            requests = Requests(self._e_stop, tuple(self._marks))
+            self._e_stop, self._marks = False, []
+            return requests
+
+    def _press(self, key: str) -> None:
         """Take in one key."""
         with self._lock:
-            self._pressed_ns = time.monotonic_ns()
-            if key == " ":
-                self._gripper = 1.0 - self._gripper
-            elif key == "e":
+            if key == "e":
                 self._e_stop = True
-            self._direction = np.array(DIRECTIONS.get(key, (0, 0, 0)), dtype=np.float64)
-
-    def state(self) -> KeyState | None:
-        """What is asked for, or None while no key is held."""
-        with self._lock:
-            e_stop, self._e_stop = self._e_stop, False
-            silent_s = (time.monotonic_ns() - self._pressed_ns) / 1e9
-            if silent_s > self.settings.deadman_s and not e_stop:
-                return None
-            return KeyState(self._direction, self._gripper, e_stop)
+                self._pressed_ns = None
+            elif key in MARKS:
+                self._marks.append(MARKS[key])
+            elif key == " " or key in DIRECTIONS:
+                self._pressed_ns = time.monotonic_ns()
+                self._motion = np.zeros(6)
+                if key == " ":
+                    self._toggles += 1
+                else:
+                    axis, sign = DIRECTIONS[key]
+                    self._motion[axis] = sign
 
     def _read(self) -> None:
         while True:
             ready, _, _ = select.select([self._descriptor, self._ending], [], [])
             if self._ending in ready:
                 return
-            for key in os.read(self._descriptor, 64).decode(errors="ignore"):
-                self.press(key)
+            try:
+                typed = os.read(self._descriptor, 64)
+            except OSError:  # what a terminal says whose other end has been closed
+                typed = b""
+            if not typed:
+                self._tell("the terminal is gone: no key can be pressed any more, so the arm holds")
+                return
+            for key in typed.decode(errors="ignore"):
+                self._press(key)

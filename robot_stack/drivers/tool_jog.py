@@ -1,12 +1,13 @@
-"""Moves a tool by small steps along the axes of the base frame, whatever an arm is commanded by.
+"""Moves a tool by small steps along the axes of the base frame and turns it about them, whatever an arm is commanded by.
 
-Shapes: A = numbers in one action.
+Shapes: A = numbers in one action. A motion [6] is three numbers along and three about x, y, z, each from -1 to 1.
 """
 
 from typing import Protocol
 
 import numpy as np
 
+from robot_stack.core import se3
 from robot_stack.core.errors import ProphRLError
 from robot_stack.core.robot_spec import ActionKind, RobotSpec
 from robot_stack.core.types import FloatArray
@@ -14,13 +15,14 @@ from robot_stack.drivers.inverse_kinematics import InverseKinematics
 from robot_stack.paths import config_dir
 
 TOOL_SPEED = 0.25  # m/s of a tool that is driven through its joints: the reduced speed of ISO 10218-1 for manual operation
+TURN_SPEED = 0.5  # rad/s: points half a metre from the tool's then move as fast as that
 
 
 class ToolJog(Protocol):
     """A way to move the tool."""
 
-    def moved(self, reference: FloatArray, direction: FloatArray, speed: float) -> FloatArray:
-        """The target [A] of the next action from ``reference`` [A], along ``direction`` [3] at a part of the largest speed.
+    def moved(self, reference: FloatArray, motion: FloatArray, speed: float) -> FloatArray:
+        """The target [A] of the next action from ``reference`` [A], by ``motion`` [6] at a part of the largest speed.
 
         Raises:
             ProphRLError: the arm cannot go there.
@@ -29,20 +31,24 @@ class ToolJog(Protocol):
 
 
 class PositionJog:
-    """For arms that are commanded by the position of their tool."""
+    """For arms that are commanded by the position of their tool, and perhaps its rotation; others are not turned."""
 
     def __init__(self, spec: RobotSpec) -> None:
-        self._position = np.array([kind is ActionKind.POSITION for kind in spec.action_kinds])
-        self._step = spec.max_step[self._position]
+        kinds = list(spec.action_kinds)
+        self._position = [index for index, kind in enumerate(kinds) if kind is ActionKind.POSITION][:3]
+        self._rotation = [index for index, kind in enumerate(kinds) if kind is ActionKind.ROTATION][:3]
+        self._step, self._turn = spec.max_step[self._position], spec.max_step[self._rotation]
 
-    def moved(self, reference: FloatArray, direction: FloatArray, speed: float) -> FloatArray:
+    def moved(self, reference: FloatArray, motion: FloatArray, speed: float) -> FloatArray:
         target = reference.copy()
-        target[self._position] += direction * speed * self._step
+        target[self._position] += motion[:3] * speed * self._step
+        if self._rotation and motion[3:].any():
+            target[self._rotation] = se3.turned(motion[3:] * speed * self._turn, reference[self._rotation])
         return target
 
 
 class JointJog:
-    """For arms that are commanded by their joints, through their inverse kinematics; the tool keeps its orientation.
+    """For arms that are commanded by their joints, through their inverse kinematics.
 
     Raises:
         MissingDependencyError, UnknownNameError: see ``InverseKinematics``.
@@ -54,14 +60,15 @@ class JointJog:
         lower, upper = spec.lower[self._joints], spec.upper[self._joints]
         model = config_dir() / "model" / f"{spec.model}.xml"
         self._kinematics = InverseKinematics(model, names, spec.tools[0].frame, lower, upper)
-        self._step_m = TOOL_SPEED / spec.rate_hz
+        self._step_m, self._step_rad = TOOL_SPEED / spec.rate_hz, TURN_SPEED / spec.rate_hz
 
-    def moved(self, reference: FloatArray, direction: FloatArray, speed: float) -> FloatArray:
+    def moved(self, reference: FloatArray, motion: FloatArray, speed: float) -> FloatArray:
         target = reference.copy()
-        if direction.any():
+        if motion.any():
             position, turn = self._kinematics.pose(reference[self._joints])
-            goal = position + direction * speed * self._step_m
-            target[self._joints] = self._kinematics.solve(reference[self._joints], goal, turn)
+            goal = position + motion[:3] * speed * self._step_m
+            goal_turn = se3.turned(motion[3:] * speed * self._step_rad, turn)
+            target[self._joints] = self._kinematics.solve(reference[self._joints], goal, goal_turn)
         return target
 
 

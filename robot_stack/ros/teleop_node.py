@@ -1,59 +1,36 @@
-"""Teleoperation as a lifecycle node: one absolute target for each tick of the executor, from a keyboard or a script.
+"""Teleoperation as a lifecycle node: one absolute target for each tick of the executor, from one device (``teleop_devices``).
 
 It answers ``committed_actions``. In lock-step it answers every tick that waits; in real time it continues from the last target
 that is committed. Silence of the device is silence of this node, and the executor holds.
+
+With ``takeover`` the executor follows a policy until this node speaks, and says on ``intervention`` whom it follows. While that
+is the policy, what is committed beyond the target in force is the policy's, so the device continues from the target in force.
+
+An operator's marks call the recorder's services; those and the e-stop are passed on whether or not the node is active.
 """
 
-import contextlib
 import sys
-import time
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+from rclpy.clock import Clock as RosClock
+from rclpy.clock import ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from std_msgs.msg import Bool, Float64MultiArray
+from rclpy.task import Future
+from std_msgs.msg import Bool
+from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from robot_stack.core.errors import ProphRLError, UnknownNameError
-from robot_stack.core.robot_spec import ActionKind, RobotSpec
-from robot_stack.core.seeding import generator
-from robot_stack.core.stream_buffer import StreamBuffer
+from robot_stack.core.errors import ProphRLError
+from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.core.types import FloatArray
-from robot_stack.drivers.keyboard import HELP, Keyboard, KeyboardSettings
-from robot_stack.drivers.tool_jog import make_jog
+from robot_stack.drivers.teleop_device import Mark
 from robot_stack.paths import robot_file
 from robot_stack.ros import convert, topics
 from robot_stack.ros.connections import tell_connections
 from robot_stack.ros.node import Complaints, declare_parameters, run_node
+from robot_stack.ros.teleop_devices import DeviceContext, TeleopSettings, make_device
 
-DEVICES = ("behaviour", "keyboard")
-
-
-@dataclass(frozen=True)
-class TeleopSettings:
-    """Parameters of the node.
-
-    Attributes:
-        robot: name of the robot file, or a path to one.
-        device: "keyboard", or "behaviour": a script that sees the simulator's state.
-        behaviour: see ``drivers.behaviours``; read on activation, as are the next three.
-        noise: of the noisy expert.
-        task: the simulator's task.
-        seed: start seed; the behaviour's random numbers derive from it.
-        lock_step: answer with the simulator's state of exactly the tick that asks.
-        deadman_s, speed: of the keyboard, see ``KeyboardSettings``.
-    """
-
-    robot: str = "sim_metaworld"
-    device: str = "behaviour"
-    behaviour: str = "expert"
-    noise: float = 1.0
-    task: str = "button-press-topdown-v3"
-    seed: int = 0
-    lock_step: bool = True
-    deadman_s: float = KeyboardSettings.deadman_s
-    speed: float = KeyboardSettings.speed
+LOOK_S = 0.02  # how often a device is asked for more than motion
 
 
 class TeleopNode(LifecycleNode):
@@ -63,60 +40,51 @@ class TeleopNode(LifecycleNode):
         super().__init__("teleop")
         self._settings = declare_parameters(self, TeleopSettings)
         self._spec = RobotSpec.load(robot_file(self._settings.robot))
-        if self._settings.device not in DEVICES:
-            raise UnknownNameError("teleoperation device", self._settings.device, DEVICES)
-        self._resources = contextlib.ExitStack()
-        self._keyboard: Keyboard | None = None
-        if self._settings.device == "keyboard":
-            settings = KeyboardSettings(self._settings.deadman_s, self._settings.speed)
-            self._jog = make_jog(self._spec)
-            self._keyboard = self._resources.enter_context(Keyboard(settings))
-            self.get_logger().info(HELP)
-        self._behaviour: Any = None
-        self._simulator: StreamBuffer[FloatArray] = StreamBuffer(topics.PRIVILEGED_STATE)
+        self._complaints = Complaints(self.get_logger())
+        self._device = make_device(DeviceContext(self, self._settings, self._spec, self._complaints, self._try_answer))
         self._asked: tuple[int, FloatArray] | None = None  # tick, reference [A]
         self._active = False
-        self._complaints = Complaints(self.get_logger())
+        self._driving = not self._settings.takeover  # else the executor says so
         self._action_out = self.create_publisher(JointTrajectory, topics.TELEOP_ACTION, topics.COMMANDS)
         self._e_stop_out = self.create_publisher(Bool, topics.E_STOP, topics.COMMANDS)
+        self._recorder = {mark: self.create_client(Trigger, f"recorder/{mark}") for mark in Mark}
         self.create_subscription(JointTrajectory, topics.COMMITTED_ACTIONS, self._on_committed, topics.COMMANDS)
-        if self._keyboard is None:
-            self.create_subscription(Float64MultiArray, topics.PRIVILEGED_STATE, self._on_simulator, topics.COMMANDS)
+        if self._settings.takeover:
+            self.create_subscription(Bool, topics.INTERVENTION, self._on_intervention, topics.COMMANDS)
+        if not self._settings.lock_step:
+            self.create_timer(LOOK_S, self._on_look, clock=RosClock(clock_type=ClockType.STEADY_TIME))
         tell_connections(self)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load the script, which takes its time, before anything waits for it."""
-        return super().on_configure(state) if self._make_behaviour() else TransitionCallbackReturn.FAILURE
+        try:
+            self._device.open()
+        except ProphRLError as error:
+            self.get_logger().error(str(error))
+            return TransitionCallbackReturn.FAILURE
+        return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        if not self._make_behaviour():
+        try:
+            self._device.reset()
+        except ProphRLError as error:
+            self.get_logger().error(str(error))
             return TransitionCallbackReturn.FAILURE
         self._asked = None
         self._active = True
+        self._driving = not self._settings.takeover
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._active = False
         return super().on_deactivate(state)
 
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._device.close()
+        return super().on_cleanup(state)
+
     def close(self) -> None:
         self._active = False
-        self._resources.close()
-
-    def _make_behaviour(self) -> bool:
-        """A fresh behaviour for one episode; False where there is none of that name."""
-        if self._keyboard is not None:
-            return True
-        from robot_stack.drivers.behaviours import make_behaviour
-
-        name, task, seed = (self.get_parameter(key).value for key in ("behaviour", "task", "seed"))
-        try:  # the same random numbers as in collection without ROS, so that both give the same episode
-            rng = generator("collect", task, name, seed)
-            self._behaviour = make_behaviour(name, self._spec, task, rng, self.get_parameter("noise").value)
-        except ProphRLError as error:
-            self.get_logger().error(str(error))
-            return False
-        return True
+        self._device.close()
 
     def _on_committed(self, message: JointTrajectory) -> None:
         if not self._active:
@@ -124,46 +92,46 @@ class TeleopNode(LifecycleNode):
         with self._complaints.about(topics.COMMITTED_ACTIONS):
             targets = convert.trajectory_targets(message, self._spec, topics.COMMITTED_ACTIONS)
             if message.header.frame_id == topics.REQUEST or not self._settings.lock_step:
-                self._asked = (convert.to_ns(message.header.stamp), targets[-1])
+                self._asked = (convert.to_ns(message.header.stamp), targets[-1 if self._driving else 0])
         self._try_answer()
 
-    def _on_simulator(self, message: Float64MultiArray) -> None:
-        with self._complaints.about(topics.PRIVILEGED_STATE):
-            stamp_ns = convert.stamp_of_numbers(message, topics.PRIVILEGED_STATE)
-            self._simulator.push(stamp_ns, time.monotonic_ns(), np.array(message.data))
-        self._try_answer()
+    def _on_intervention(self, message: Bool) -> None:
+        if not message.data and self._driving:
+            self._device.reset()
+        self._driving = bool(message.data)
 
     def _try_answer(self) -> None:
         if self._asked is None or not self._active:
             return
         stamp_ns, reference = self._asked
-        target = self._key_target(reference) if self._keyboard else self._script_target(stamp_ns, reference)
-        if target is None:
-            return
-        self._asked = None
-        period_ns, names = self._spec.period_ns, self._spec.action_names
-        self._action_out.publish(convert.trajectory_message(target[None], names, stamp_ns, period_ns, first_ns=period_ns))
+        target = None
+        with self._complaints.about(f"device {self._settings.device}"):
+            target = self._device.target(stamp_ns, reference)
+        if target is not None:
+            period_ns, names = self._spec.period_ns, self._spec.action_names
+            self._action_out.publish(convert.trajectory_message(target[None], names, stamp_ns, period_ns, first_ns=period_ns))
+        if target is not None or not self._settings.lock_step:
+            self._asked = None  # who asks for something later moves the arm from where it is then
 
-    def _script_target(self, stamp_ns: int, reference: FloatArray) -> FloatArray | None:
-        if self._settings.lock_step and not self._simulator.reaches(stamp_ns):
-            return None
-        state = self._simulator.until(stamp_ns)
-        return None if state is None else self._behaviour.target(reference, state.value)
-
-    def _key_target(self, reference: FloatArray) -> FloatArray | None:
-        assert self._keyboard is not None
-        keys = self._keyboard.state()
-        if keys is None:
-            self._asked = None  # a key pressed later moves the arm from where it is then
-            return None
-        if keys.e_stop:
+    def _on_look(self) -> None:
+        requests = self._device.requests()
+        if requests.e_stop:
             self._e_stop_out.publish(Bool(data=True))
-        with self._complaints.about("keyboard"):
-            target = self._jog.moved(reference, keys.direction, self._keyboard.settings.speed)
-            target[[kind is ActionKind.GRIPPER for kind in self._spec.action_kinds]] = keys.gripper
-            return np.clip(target, self._spec.lower, self._spec.upper)
-        self._asked = None
-        return None
+        for mark in requests.marks:
+            self._tell_recorder(mark)
+
+    def _tell_recorder(self, mark: Mark) -> None:
+        client = self._recorder[mark]
+        if not client.service_is_ready():
+            self.get_logger().warning(f"{mark}: no recorder is there to be told")
+            return
+
+        def tell(future: Future) -> None:
+            response = future.result()
+            say = self.get_logger().info if response.success else self.get_logger().warning
+            say(f"recorder, {mark}: {response.message}")
+
+        client.call_async(Trigger.Request()).add_done_callback(tell)
 
 
 def main(_: Any = None) -> int:

@@ -66,10 +66,10 @@ class Spy:
         """One for each topic of ``messages`` (topic -> type)."""
         return {topic: self.publisher(topic, message) for topic, message in messages.items()}
 
-    def call(self, service: str, kind: Any) -> Any:
+    def call(self, service: str, kind: Any, request: Any = None) -> Any:
         client = self.node.create_client(kind, service)
         until(client.service_is_ready, f"service {service}")
-        future = client.call_async(kind.Request())
+        future = client.call_async(request or kind.Request())
         until(future.done, f"answer of {service}")
         return future.result()
 

@@ -35,16 +35,18 @@ def test_processes_of_the_embedded_robot() -> None:
     assert processes(Setup(source="keyboard"))[1].parameters["sensor_depth"] == 5  # in real time only the youngest count
     keyboard = processes(Setup(source="keyboard"))[2]
     assert keyboard.name == "teleop" and keyboard.terminal
+    gamepad = processes(Setup(source="gamepad"))[2]
+    assert gamepad.parameters["device"] == "gamepad" and not gamepad.terminal
 
 
 @pytest.mark.parametrize(
     ("setup", "message"),
     [
         (Setup(robot="r2d2"), "unknown robot 'r2d2'; valid: .*sim_metaworld"),
-        (Setup(source="wishes"), "valid: behaviour, keyboard, nobody, policy"),
+        (Setup(source="wishes"), "valid: behaviour, gamepad, keyboard, nobody, policy"),
         (Setup(source="policy"), "needs a policy"),
         (Setup(source="keyboard", lock_step=True), "needs real time"),
-        (Setup(robot="sim_arm", source="behaviour"), "robot sim_arm follows a policy or the keyboard"),
+        (Setup(robot="sim_arm", source="behaviour"), r"robot sim_arm follows a policy or a person \(keyboard, gamepad"),
         (Setup(robot="sim_arm", source="policy", policy="onnx:x", lock_step=True), "robot sim_arm runs in real time"),
     ],
 )
