@@ -17,6 +17,7 @@ ARGUMENTS = {
     "source": "",
     "policy": "",
     "behaviour": "expert",
+    "lerobot": "",
     "folder": "episodes",
     "domain": "0",
     "namespace": "",
@@ -33,6 +34,7 @@ def start(context: LaunchContext) -> list:
         policy=f"onnx:{given['policy']}" if given["policy"] else "",
         behaviour=given["behaviour"],
         task=given["task"],
+        lerobot=given["lerobot"],
         record=True,
         folder=given["folder"],
     )

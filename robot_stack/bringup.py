@@ -27,6 +27,7 @@ class Setup:
             chunks come from elsewhere, or the robot is only looked at.
         policy, exploration: for source "policy": "onnx:<folder>", and the noise level with which it acts.
         behaviour, noise: for source "behaviour", see ``drivers.behaviours``.
+        lerobot: the robot is one of LeRobot's: name of a file in config/lerobot, or a path to one; "" for what its name says.
         task: of a simulated robot.
         lock_step: simulated robots: time advances with the commands, as fast as the machine can.
         horizon: ticks of an episode in lock-step; 0: no end.
@@ -41,6 +42,7 @@ class Setup:
     exploration: float = 0.0
     behaviour: str = "expert"
     noise: float = 1.0
+    lerobot: str = ""
     task: str = "button-press-topdown-v3"
     lock_step: bool = False
     horizon: int = 0
@@ -100,11 +102,24 @@ def sim_arm(setup: Setup) -> NodeProcess:
     return NodeProcess("sim_arm", "robot_stack.ros.sim_arm_node", {"robot": setup.robot})
 
 
+def lerobot_robot(setup: Setup) -> NodeProcess:
+    """Driver of any robot of LeRobot; its process brings torch.
+
+    Raises:
+        ProphRLError: it was asked to run in lock-step.
+    """
+    if setup.lock_step:
+        raise ProphRLError(f"robot {setup.robot} is a real one: it cannot run in lock-step")
+    parameters = {"robot": setup.robot, "device": setup.lerobot or setup.robot}
+    return NodeProcess("lerobot_robot", "robot_stack.ros.lerobot_robot_node", parameters)
+
+
 DRIVERS: Mapping[str, Callable[[Setup], NodeProcess]] = {
     "sim_metaworld": sim_metaworld,
     "sim_arm": sim_arm,
     "sim_arm_pose": sim_arm,
     "sim_two_arms": sim_arm,
+    "so101": lerobot_robot,
 }
 LIVE_DEPTH = (
     5  # messages of a stream that wait for a node in real time: whoever is late wants the youngest, not a queue of old ones
@@ -121,8 +136,9 @@ def processes(setup: Setup) -> tuple[NodeProcess, ...]:
         ProphRLError: the setup contradicts itself.
     """
     name = RobotSpec.load(robot_file(setup.robot)).name
-    if name not in DRIVERS:
+    if not setup.lerobot and name not in DRIVERS:
         raise UnknownNameError("robot with a driver", name, DRIVERS)
+    driver = lerobot_robot if setup.lerobot else DRIVERS[name]
     if setup.source not in SOURCES:
         raise UnknownNameError("source of actions", setup.source, SOURCES)
     if setup.source == "behaviour" and name != "sim_metaworld":
@@ -139,7 +155,7 @@ def processes(setup: Setup) -> tuple[NodeProcess, ...]:
     followed = {"source": "policy" if setup.source in ("policy", "nobody") else "teleop"}
     executor = NodeProcess("executor", "robot_stack.ros.executor_node", {**shared, **live, **followed})
     recorder = NodeProcess("recorder", "robot_stack.ros.recorder_node", {**shared, "folder": setup.folder, "task": setup.task})
-    return (DRIVERS[name](setup), executor, *_source(setup, shared, live), *([recorder] if setup.record else []))
+    return (driver(setup), executor, *_source(setup, shared, live), *([recorder] if setup.record else []))
 
 
 def default_source(robot: str, policy: str) -> str:

@@ -26,6 +26,9 @@ HORIZON = 30  # ticks, as config/task/*.yaml
 ONNX = "onnx:"
 ROBOT_HELP = "a robot file in config/robot, or a path to one"
 DEVICE_HELP = "keyboard, gamepad (its topic is joy), or a script: expert, noisy, random (default: %(default)s)"
+LEROBOT_HELP = (
+    "for a robot of LeRobot: a device file in config/lerobot, or a path to one (default: the one of the robot's name)"
+)
 OUT_HELP = "where the recorder writes (default: %(default)s)"
 LOGS_HELP = "where the processes' output goes (default: %(default)s)"
 
@@ -97,6 +100,7 @@ def up_main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="prophrl up", description=text)
     parser.add_argument("robot", nargs="?", default="sim_metaworld", help=ROBOT_HELP)
     parser.add_argument("--policy", help="folder of an exported policy")
+    parser.add_argument("--lerobot", default="", help=LEROBOT_HELP)
     parser.add_argument(
         "--behaviour",
         help=f"expert, noisy, random, {' or '.join(PERSONS)} (default: expert on sim_metaworld; else nobody moves the arm)",
@@ -113,6 +117,7 @@ def teleop_main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="prophrl teleop", description="Drive the arm in real time, until ctrl-C.")
     parser.add_argument("--robot", default="sim_metaworld", help=ROBOT_HELP)
     parser.add_argument("--device", dest="behaviour", default="keyboard", help=DEVICE_HELP)
+    parser.add_argument("--lerobot", default="", help=LEROBOT_HELP)
     parser.add_argument("--task", default=DEFAULT_TASK, help="of a simulated robot (default: %(default)s)")
     parser.add_argument("--out", default="episodes", help=OUT_HELP)
     parser.add_argument("--logs", default="logs", help=LOGS_HELP)
@@ -121,7 +126,7 @@ def teleop_main(argv: list[str]) -> int:
 
 
 def _live_setup(options: argparse.Namespace) -> Setup:
-    shared = Setup(robot=options.robot, task=options.task, record=True, folder=options.out)
+    shared = Setup(robot=options.robot, lerobot=options.lerobot, task=options.task, record=True, folder=options.out)
     policy = getattr(options, "policy", None)
     if policy:
         return replace(shared, source="policy", policy=ONNX + policy)

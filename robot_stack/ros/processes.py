@@ -165,7 +165,7 @@ class Processes:
 
     def stop(self) -> None:
         """Ask each to stop: whoever wants to move the arm, then the executor, then the rest; kill what does not."""
-        last = {"executor": 1, "recorder": 2, "sim_robot": 3}
+        last = {"executor": 1, "recorder": 2, "sim_robot": 3, "lerobot_robot": 3}
         for name in sorted(self._running, key=lambda name: last.get(name, 0)):
             process = self._running[name]
             if process.poll() is None:
