@@ -27,6 +27,8 @@ class Setup:
             chunks come from elsewhere, or the robot is only looked at.
         policy, exploration: for source "policy": "onnx:<folder>", and the noise level with which it acts.
         behaviour, noise: for source "behaviour", see ``drivers.behaviours``.
+        leader: for source "lerobot": device file of a teleoperator, as ``lerobot``.
+        deadman: for source "lerobot": who holds one, see ``ros.teleop_devices``.
         lerobot: the robot is one of LeRobot's: name of a file in config/lerobot, or a path to one; "" for what its name says.
         task: of a simulated robot.
         lock_step: simulated robots: time advances with the commands, as fast as the machine can.
@@ -42,6 +44,8 @@ class Setup:
     exploration: float = 0.0
     behaviour: str = "expert"
     noise: float = 1.0
+    leader: str = ""
+    deadman: str = "keyboard"
     lerobot: str = ""
     task: str = "button-press-topdown-v3"
     lock_step: bool = False
@@ -124,7 +128,7 @@ DRIVERS: Mapping[str, Callable[[Setup], NodeProcess]] = {
 LIVE_DEPTH = (
     5  # messages of a stream that wait for a node in real time: whoever is late wants the youngest, not a queue of old ones
 )
-PERSONS = ("keyboard", "gamepad")  # devices by which a person moves the arm
+PERSONS = ("keyboard", "gamepad", "lerobot")  # devices by which a person moves the arm
 SOURCES = ("policy", "behaviour", *PERSONS, "nobody")
 
 
@@ -149,7 +153,9 @@ def processes(setup: Setup) -> tuple[NodeProcess, ...]:
     if setup.source == "policy" and not setup.policy:
         raise ProphRLError("source 'policy' needs a policy: give the folder of an exported one")
     if setup.source in PERSONS and setup.lock_step:
-        raise ProphRLError(f"a {setup.source} needs real time: it cannot drive in lock-step")
+        raise ProphRLError(f"a person ({setup.source}) needs real time and cannot drive in lock-step")
+    if setup.source == "lerobot" and not setup.leader:
+        raise ProphRLError("source 'lerobot' needs a leader: give a device file in config/lerobot, or a path to one")
     shared = {"robot": setup.robot, "lock_step": setup.lock_step, "use_sim_time": setup.lock_step}
     live = {} if setup.lock_step else {"sensor_depth": LIVE_DEPTH}
     followed = {"source": "policy" if setup.source in ("policy", "nobody") else "teleop"}
@@ -173,7 +179,9 @@ def _source(setup: Setup, shared: Mapping[str, Any], live: Mapping[str, Any]) ->
     parameters = {**shared, "device": setup.source, "task": setup.task}
     if setup.source == "behaviour":
         parameters |= {"behaviour": setup.behaviour, "noise": float(setup.noise)}
-    terminal = setup.source == "keyboard"
+    if setup.source == "lerobot":
+        parameters |= {"lerobot": setup.leader, "deadman": setup.deadman}
+    terminal = "keyboard" in (setup.source, setup.deadman if setup.source == "lerobot" else "")
     return (NodeProcess("teleop", "robot_stack.ros.teleop_node", parameters, terminal=terminal, lifecycle=True),)
 
 

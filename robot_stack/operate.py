@@ -25,7 +25,13 @@ DEFAULT_TASK = "button-press-topdown-v3"
 HORIZON = 30  # ticks, as config/task/*.yaml
 ONNX = "onnx:"
 ROBOT_HELP = "a robot file in config/robot, or a path to one"
-DEVICE_HELP = "keyboard, gamepad (its topic is joy), or a script: expert, noisy, random (default: %(default)s)"
+DEVICE_HELP = (
+    "keyboard, gamepad (its topic is joy), lerobot:<a device file in config/lerobot, or a path to one> for a teleoperator of "
+    "LeRobot, or a script: expert, noisy, random (default: %(default)s)"
+)
+DEADMAN_HELP = (
+    "for a teleoperator of LeRobot: what is held while the arm follows it: keyboard (space), gamepad, feature:<its own>"
+)
 LEROBOT_HELP = (
     "for a robot of LeRobot: a device file in config/lerobot, or a path to one (default: the one of the robot's name)"
 )
@@ -103,7 +109,7 @@ def up_main(argv: list[str]) -> int:
     parser.add_argument("--lerobot", default="", help=LEROBOT_HELP)
     parser.add_argument(
         "--behaviour",
-        help=f"expert, noisy, random, {' or '.join(PERSONS)} (default: expert on sim_metaworld; else nobody moves the arm)",
+        help="expert, noisy, random, keyboard or gamepad (default: expert on sim_metaworld; else nobody moves the arm)",
     )
     parser.add_argument("--task", default=DEFAULT_TASK, help="of a simulated robot (default: %(default)s)")
     parser.add_argument("--out", default="episodes", help=OUT_HELP)
@@ -117,6 +123,7 @@ def teleop_main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="prophrl teleop", description="Drive the arm in real time, until ctrl-C.")
     parser.add_argument("--robot", default="sim_metaworld", help=ROBOT_HELP)
     parser.add_argument("--device", dest="behaviour", default="keyboard", help=DEVICE_HELP)
+    parser.add_argument("--deadman", default="keyboard", help=f"{DEADMAN_HELP} (default: %(default)s)")
     parser.add_argument("--lerobot", default="", help=LEROBOT_HELP)
     parser.add_argument("--task", default=DEFAULT_TASK, help="of a simulated robot (default: %(default)s)")
     parser.add_argument("--out", default="episodes", help=OUT_HELP)
@@ -132,8 +139,9 @@ def _live_setup(options: argparse.Namespace) -> Setup:
         return replace(shared, source="policy", policy=ONNX + policy)
     if options.behaviour is None:
         return replace(shared, source=default_source(options.robot, ""))
-    if options.behaviour in PERSONS:
-        return replace(shared, source=options.behaviour)
+    device, _, leader = options.behaviour.partition(":")
+    if device in PERSONS:
+        return replace(shared, source=device, leader=leader, deadman=getattr(options, "deadman", shared.deadman))
     return replace(shared, source="behaviour", behaviour=options.behaviour)
 
 

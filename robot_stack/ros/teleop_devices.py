@@ -13,6 +13,7 @@ from std_msgs.msg import Float64MultiArray
 from robot_stack.core.errors import BadFileError, ProphRLError, UnknownNameError
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.core.seeding import generator
+from robot_stack.drivers.device_file import DeviceFile
 from robot_stack.drivers.gamepad import Gamepad, GamepadSettings
 from robot_stack.drivers.gamepad_mapping import GamepadMapping
 from robot_stack.drivers.jog_teleop import JogTeleop
@@ -35,8 +36,12 @@ class TeleopSettings:
         task: the simulator's task.
         seed: start seed; the behaviour's random numbers derive from it.
         lock_step: scripts only: answer with the simulator's state of exactly the tick that asks.
-        deadman_s: silence of keys or of the gamepad after which the arm stops [s].
+        deadman_s: silence of keys, gamepad or LeRobot's device after which the arm stops [s].
         speed: keyboard and gamepad: part of the tool's largest speed.
+        lerobot: device "lerobot": name of a file in config/lerobot, a path to one, or its YAML, see ``drivers.device_file``.
+        deadman: device "lerobot", which has none of its own: "keyboard" or "gamepad", held while the arm shall follow, or
+            "feature:<name>", a feature of the device that has to be true.
+        approach: device "lerobot": part of the robot's largest speed by which the arm goes to where the device is.
         gamepad: its mapping as YAML, or a file with it, see ``GamepadMapping.read``; empty: that of game_controller_node.
         takeover: the arm follows a policy until this device asks for something (``intervention``).
     """
@@ -50,6 +55,9 @@ class TeleopSettings:
     lock_step: bool = True
     deadman_s: float = KeyboardSettings.deadman_s
     speed: float = 0.3
+    lerobot: str = ""
+    deadman: str = ""
+    approach: float = 0.3
     gamepad: str = ""
     takeover: bool = False
 
@@ -128,6 +136,22 @@ def _gamepad(context: DeviceContext) -> Gamepad:
     return gamepad
 
 
+def _lerobot(context: DeviceContext) -> TeleopDevice:
+    settings, logger = context.settings, context.node.get_logger()
+    kind, _, feature = settings.deadman.partition(":")
+    if kind not in (*HANDS, "feature") or (kind == "feature") != bool(feature):
+        valid = [*HANDS, "feature:<name of one of the device's features>"]
+        raise UnknownNameError("deadman (parameter deadman; a leader arm has none of its own)", settings.deadman, valid)
+    if not 0.0 < settings.approach <= 1.0:
+        raise ProphRLError(f"parameter approach must be above 0 and at most 1, got {settings.approach}")
+    file = DeviceFile.read(settings.lerobot)
+    from robot_stack.drivers.lerobot_teleop import LeRobotTeleop, LeRobotTeleopSettings  # brings torch
+
+    how = LeRobotTeleopSettings(approach=settings.approach, silence_s=settings.deadman_s)
+    deadman = feature or HANDS[kind](context)
+    return LeRobotTeleop(file, context.spec, deadman, how, tell=logger.warning)
+
+
 def _by_hand(make: Callable[[DeviceContext], Hand]) -> Callable[[DeviceContext], TeleopDevice]:
     """The device that moves the tool as a hand says."""
 
@@ -140,6 +164,7 @@ def _by_hand(make: Callable[[DeviceContext], Hand]) -> Callable[[DeviceContext],
 HANDS: Mapping[str, Callable[[DeviceContext], Hand]] = {"keyboard": _keyboard, "gamepad": _gamepad}
 DEVICES: Mapping[str, Callable[[DeviceContext], TeleopDevice]] = {
     "behaviour": _behaviour,
+    "lerobot": _lerobot,
     **{name: _by_hand(make) for name, make in HANDS.items()},
 }
 

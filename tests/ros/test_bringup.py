@@ -41,15 +41,19 @@ def test_processes_of_the_embedded_robot() -> None:
     assert keyboard.name == "teleop" and keyboard.terminal
     gamepad = processes(Setup(source="gamepad"))[2]
     assert gamepad.parameters["device"] == "gamepad" and not gamepad.terminal
+    leaders = [processes(Setup(source="lerobot", leader="so101_leader", deadman=held))[2] for held in ("keyboard", "gamepad")]
+    assert [leader.terminal for leader in leaders] == [True, False]
+    assert [leader.parameters["lerobot"] for leader in leaders] == ["so101_leader"] * 2
 
 
 @pytest.mark.parametrize(
     ("setup", "message"),
     [
         (Setup(robot="r2d2"), "unknown robot 'r2d2'; valid: .*sim_metaworld"),
-        (Setup(source="wishes"), "valid: behaviour, gamepad, keyboard, nobody, policy"),
+        (Setup(source="wishes"), "valid: behaviour, gamepad, keyboard, lerobot, nobody, policy"),
         (Setup(source="policy"), "needs a policy"),
         (Setup(source="keyboard", lock_step=True), "needs real time"),
+        (Setup(source="lerobot"), "source 'lerobot' needs a leader"),
         (Setup(robot="sim_arm", source="behaviour"), r"robot sim_arm follows a policy or a person \(keyboard, gamepad"),
         (Setup(robot="sim_arm", source="policy", policy="onnx:x", lock_step=True), "robot sim_arm runs in real time"),
         (Setup(robot="so101", source="policy", policy="onnx:x", lock_step=True), "it cannot run in lock-step"),

@@ -1,4 +1,4 @@
-"""A plug-in's LeRobot arm behind the executor: chunks move it within the limits, and whatever is lost, it holds."""
+"""A plug-in's LeRobot arm behind the executor: chunks or a leader move it within the limits; whatever is lost, it holds."""
 
 import importlib.util
 import json
@@ -16,13 +16,16 @@ if importlib.util.find_spec("lerobot") is None or importlib.util.find_spec("mujo
     pytest.skip("needs the train and kinematics extras", allow_module_level=True)
 
 from geometry_msgs.msg import PoseStamped
-from sensor_msgs.msg import CompressedImage, JointState
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from sensor_msgs.msg import CompressedImage, JointState, Joy
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from robot_stack.bringup import NodeProcess
 from robot_stack.core.robot_spec import RobotSpec
+from robot_stack.core.safety import GuardReason
 from robot_stack.core.types import ActionChunk, FloatArray
 from robot_stack.drivers.device_file import DeviceFile
 from robot_stack.drivers.tool_pose import ToolPose
@@ -33,13 +36,15 @@ from tests import plugins
 from tests.ros.conftest import Spy, until
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(300)]
+DEADMAN = 9
 HOME = np.array([0.0, -0.5, 0.5, 0.3, 0.0, 1.0])
 
 
 class Cell:
-    """A plug-in's arm and an executor as processes, with this process as their policy."""
+    """A plug-in's arm and an executor as processes, with this process as their policy, or with a leader and its node."""
 
-    def __init__(self, folder: Path, domain: int) -> None:
+    def __init__(self, folder: Path, domain: int, teleop: bool) -> None:
+        self.teleop, self.leader, self.pressed = teleop, folder / "leader.json", (DEADMAN,)
         self.folder, self.plug, self.told = folder, folder / "plug", folder / "told.jsonl"
         self.plug.touch()
         robot = yaml.safe_load(robot_file("so101").read_text())
@@ -52,8 +57,17 @@ class Cell:
         device = yaml.safe_dump({"type": "simulated_arm", "config": config, "names": names, "cameras": cameras})
         shared = {"robot": str(folder / "arm.yaml")}
         arm = NodeProcess("lerobot_robot", "robot_stack.ros.lerobot_robot_node", shared | {"device": device})
-        live = shared | {"lock_step": False, "sensor_depth": 5}
-        self.children = Processes([arm, NodeProcess("executor", "robot_stack.ros.executor_node", live)], domain, folder)
+        live = shared | {"lock_step": False, "sensor_depth": 5, "source": "teleop" if teleop else "policy"}
+        nodes = [arm, NodeProcess("executor", "robot_stack.ros.executor_node", live)]
+        if teleop:
+            self.lead(HOME)
+            config = {"plug": str(self.leader), "calibration_dir": str(folder)}
+            device = yaml.safe_dump(
+                {"type": "simulated_leader", "config": config, "names": DeviceFile.read("so101_leader").names}
+            )
+            person = {"device": "lerobot", "lerobot": device, "deadman": "gamepad", "lock_step": False}
+            nodes.append(NodeProcess("teleop", "robot_stack.ros.teleop_node", shared | person))
+        self.children = Processes(nodes, domain, folder)
 
     def begin(self) -> None:
         self.spy = spy = Spy()
@@ -63,12 +77,31 @@ class Cell:
         spy.listen(topics.TARGET_IN_FORCE, JointTrajectory)
         spy.listen(self.spec.commands[0].topic, JointTrajectory)
         spy.listen(topics.pictures(self.spec.camera("front")).name, CompressedImage)
-        self._chunk_out = spy.publisher(topics.ACTION_CHUNK, JointTrajectory)
-        self._heartbeat_out = spy.publisher(topics.HEARTBEAT, Header)
-        spy.node.create_timer(0.04, lambda: self._heartbeat_out.publish(convert.header(self.now_ns())))
+        if self.teleop:
+            self._joy_out = spy.publisher(topics.JOY, Joy)
+            spy.node.create_timer(0.04, self._say_joy)
+            for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+                request = ChangeState.Request(transition=Transition(id=transition))
+                assert spy.call("teleop/change_state", ChangeState, request).success
+        else:
+            self._chunk_out = spy.publisher(topics.ACTION_CHUNK, JointTrajectory)
+            self._heartbeat_out = spy.publisher(topics.HEARTBEAT, Header)
+            spy.node.create_timer(0.04, lambda: self._heartbeat_out.publish(convert.header(self.now_ns())))
         until(lambda: spy.heard[topics.pictures(self.spec.camera("front")).name], "pictures", seconds=60.0)
+        assert not self.told.exists(), "the arm was told something before anybody had commanded it"
         assert spy.call("executor/activate", Trigger).success
         until(lambda: spy.heard[topics.COMMITTED_ACTIONS], "the executor's target in force")
+
+    def _say_joy(self) -> None:
+        self._joy_out.publish(Joy(axes=[0.0] * 6, buttons=[int(i in self.pressed) for i in range(21)]))
+
+    def lead(self, pose: FloatArray) -> None:
+        """Hold the leader at a pose [A]."""
+        whole = self.leader.with_suffix(".new")
+        names = self.spec.action_names
+        degrees = dict(zip(names, np.degrees(pose).tolist(), strict=True)) | {"gripper": 100.0 * float(pose[5])}
+        whole.write_text(json.dumps(degrees))
+        whole.replace(self.leader)
 
     def now_ns(self) -> int:
         return int(self.spy.node.get_clock().now().nanoseconds)
@@ -115,11 +148,11 @@ class Cell:
 
 
 @pytest.fixture
-def cell(domain: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cell]:
+def cell(domain: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Cell]:
     plugins_dir = tmp_path / "plugins"
     plugins_dir.mkdir()
     monkeypatch.setenv("PYTHONPATH", str(plugins.install(plugins_dir)))
-    cell = Cell(tmp_path, domain)
+    cell = Cell(tmp_path, domain, teleop=getattr(request, "param", False))
     with cell.children:
         cell.begin()
         yield cell
@@ -127,7 +160,6 @@ def cell(domain: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 def test_chunks_move_a_lerobot_arm_within_its_limits(cell: Cell) -> None:
-    assert not cell.told.exists()  # nobody has commanded it yet
     deltas = cell.motion(0, 0.04, 20) + cell.motion(3, -0.03, 20)
     deltas[0, 5] = -0.75  # closes the gripper by three quarters
     for _ in range(5):  # on a loaded machine the rest of a chunk may be dropped
@@ -175,8 +207,38 @@ def test_an_unplugged_arm_ends_its_node_with_the_reason_and_the_executor_holds(c
     cell.plug.unlink()
     until(lambda: "the arm has been unplugged" in (cell.folder / "lerobot_robot.log").read_text(), "the reason")
     log = (cell.folder / "executor.log").read_text
-    until(lambda: "joint_states" in log() and "guard: " in log(), "the executor's hold")
+    until(lambda: f"guard: {GuardReason.STALE_OBSERVATION}" in log(), "the executor's hold")
     cell.children.stop()
     last = cell.spy.heard[cell.spec.commands[0].topic][-1][1].points
     assert last[-2].velocities[0] == 0.0
     assert "Traceback" not in (cell.folder / "lerobot_robot.log").read_text()
+
+
+@pytest.mark.parametrize("cell", [True], indirect=True)
+def test_a_leader_is_approached_followed_let_go_and_lost(cell: Cell) -> None:
+    log = cell.folder / "teleop.log"
+    far = HOME + np.array([1.0, 0.0, 0.0, -0.4, 0.0, -0.5])
+    cell.lead(far)
+    until(lambda: np.abs(cell.positions - far).max() < 0.02, "the arm at the leader's pose")
+    times, told = cell.commands()
+    speeds = np.abs(np.diff(told[:, 0])) / np.maximum(np.diff(times), 0.01)  # by the clock of a busy machine, so roughly
+    assert np.median(speeds[speeds > 0.05]) < 0.6 * 1.17  # it was approached, which is a third of the largest speed
+
+    cell.pressed = ()  # let go
+    time.sleep(0.5)
+    until(cell.at_rest, "the hold")
+    cell.lead(HOME)
+    time.sleep(0.5)
+    assert np.abs(cell.positions - far).max() < 0.02
+    cell.pressed = (DEADMAN,)
+    until(lambda: np.abs(cell.positions - HOME).max() < 0.02, "the way back")
+
+    cell.lead(far)
+    until(lambda: cell.positions[0] > 0.2, "motion")
+    cell.leader.unlink()
+    until(lambda: "simulated_leader is lost" in log.read_text(), "word of the loss")
+    until(cell.at_rest, "the hold")
+    assert cell.positions[0] < 0.9
+    cell.lead(far)
+    until(lambda: np.abs(cell.positions - far).max() < 0.02, "the arm at the pose of the leader that is back")
+    assert "simulated_leader is back" in log.read_text()

@@ -128,10 +128,16 @@ def test_a_takeover_begins_at_the_target_in_force_and_goes_on_from_its_own_targe
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"device": "mind"}, "unknown teleoperation device 'mind'; valid: behaviour, gamepad, keyboard"),
+        ({"device": "mind"}, "unknown teleoperation device 'mind'; valid: behaviour, gamepad, keyboard, lerobot"),
         ({"lock_step": True}, "device gamepad is moved by a person, who needs real time"),
         ({"gamepad": "{layout: ps9}"}, "unknown layout of the gamepad 'ps9'"),
         ({"gamepad": "{layout: ["}, "parameter gamepad: cannot be read as YAML"),
+        (
+            {"device": "lerobot", "lerobot": "so101_leader"},
+            "unknown deadman (parameter deadman; a leader arm has none of its own)",
+        ),
+        ({"device": "lerobot", "lerobot": "so101_leader", "deadman": "feature:"}, "valid: feature:<name"),
+        ({"device": "lerobot", "lerobot": "so102", "deadman": "gamepad"}, "unknown device of LeRobot 'so102'"),
         ({"gamepad": "nowhere.yaml"}, "nowhere.yaml: cannot be read as YAML"),
     ],
 )
