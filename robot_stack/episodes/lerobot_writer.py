@@ -8,6 +8,7 @@ observation.state       measured state, ``RobotSpec.state_names``
 observation.commanded   target in force at the frame, from which deltas are counted
 action                  absolute target that was sent, after the guard
 action.commanded        absolute target that was asked for, before the guard
+intervention            whether a person had taken over from a policy
 next.success            whether the task had been done one tick later (False where nobody told)
 age.*, skew             age of the camera's picture, and time between oldest and youngest stream [s]
 ======================  =======================================================================================
@@ -26,7 +27,7 @@ import numpy as np
 from lerobot.datasets.io_utils import load_info, load_stats, load_tasks
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
-from robot_stack.core.errors import BadFileError
+from robot_stack.core.errors import BadFileError, SpecMismatchError
 from robot_stack.core.robot_spec import CameraSpec, RobotSpec
 from robot_stack.episodes.decoder import EpisodeDecoder, EpisodeSummary, Row
 from robot_stack.episodes.lerobot_folder import FACT, DatasetFolder
@@ -66,6 +67,7 @@ class DatasetWriter:
 
         Raises:
             BadFileError: the log is damaged, or holds no row.
+            SpecMismatchError: an older version made the dataset, which lacks a column.
         """
         decoder = EpisodeDecoder(log)
         dataset = self._begin(decoder)
@@ -105,6 +107,12 @@ class DatasetWriter:
         if self._state is not None:
             meta = dataset.meta
             meta.info, meta.stats, meta.tasks, last = self._state
+            absent = [key for key in features_of(spec) if key not in meta.info.features]
+            if absent:
+                listed = [f"no column {key} there" for key in absent]
+                raise SpecMismatchError(
+                    f"dataset {self._folder.root}", "what is converted now; convert into a new folder", listed
+                )
             meta.episodes = [last]
             dataset.writer.episode_buffer["episode_index"] = meta.info.total_episodes
         return dataset
@@ -124,7 +132,8 @@ def features_of(spec: RobotSpec) -> dict[str, dict[str, Any]]:
     features["observation.state"] = {"dtype": "float32", "shape": (len(state),), "names": state}
     for key in ("observation.commanded", "action", "action.commanded"):
         features[key] = {"dtype": "float32", "shape": (len(actions),), "names": actions}
-    features["next.success"] = {"dtype": "bool", "shape": (1,), "names": None}
+    for key in ("intervention", "next.success"):
+        features[key] = {"dtype": "bool", "shape": (1,), "names": None}
     for key in (*(f"age.{name}" for name in spec.camera_names), "skew"):
         features[key] = {"dtype": "float32", "shape": (1,), "names": None}
     return features
@@ -142,7 +151,8 @@ def _frame(row: Row, instruction: str) -> dict[str, Any]:
     }
     frame: dict[str, Any] = {key: np.asarray(value, dtype=np.float32) for key, value in numbers.items()}
     frame |= {f"observation.images.{camera}": image for camera, image in observation.images.items()}
-    return frame | {"next.success": np.array([bool(tick.next_success)]), "task": instruction}
+    flags = {"intervention": np.array([tick.intervention]), "next.success": np.array([bool(tick.next_success)])}
+    return frame | flags | {"task": instruction}
 
 
 def _facts(log: EpisodeLog, decoder: EpisodeDecoder, summary: EpisodeSummary) -> dict[str, Any]:

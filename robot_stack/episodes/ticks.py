@@ -18,8 +18,8 @@ from robot_stack.episodes.log_writer import TYPESTORE
 from robot_stack.episodes.messages import BadMessageError, joint_values, pose_values, trajectory_targets
 
 SENT, REQUESTED, COMMITTED, IN_FORCE = "sent_action", "requested_action", "committed_actions", "target_in_force"
-TASK, SUCCESS, JOINTS = "task", "evaluation/success", "joint_states"
-SMALL = (SENT, REQUESTED, COMMITTED, IN_FORCE, TASK, SUCCESS, JOINTS)  # and the poses of the tools
+TASK, SUCCESS, JOINTS, INTERVENTION = "task", "evaluation/success", "joint_states", "intervention"
+SMALL = (SENT, REQUESTED, COMMITTED, IN_FORCE, TASK, SUCCESS, JOINTS, INTERVENTION)  # and the poses of the tools
 EVEN = 0.01  # ticks that keep the nominal period this well (relative) are taken as they are
 
 _log = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ class Tick:
         commanded: target in force before it [A].
         sent: what was sent, after the guard [A].
         wanted: what policy or teleop had asked for [A].
+        intervention: whether a person had taken over from a policy.
         success: whether the task had been done by t_k; None where nobody published it.
         next_success: the same one tick later; for the last tick, at the end of the log.
     """
@@ -42,6 +43,7 @@ class Tick:
     commanded: FloatArray
     sent: FloatArray
     wanted: FloatArray
+    intervention: bool
     success: bool | None
     next_success: bool | None
 
@@ -55,6 +57,7 @@ class SmallStreams:
         requested: (stamp, target asked for).
         references: (stamp, target in force) as told by the executor, or by the arm's driver.
         successes: (stamp, task done).
+        interventions: (stamp, whether a person drives), one for each action.
         states: (stamp, topic, value) of poses [6] and joints.
         instruction: as published.
     """
@@ -63,6 +66,7 @@ class SmallStreams:
     requested: list[tuple[int, FloatArray]] = field(default_factory=list)
     references: list[tuple[int, FloatArray]] = field(default_factory=list)
     successes: list[tuple[int, bool]] = field(default_factory=list)
+    interventions: list[tuple[int, bool]] = field(default_factory=list)
     states: list[tuple[int, str, Any]] = field(default_factory=list)
     instruction: str = ""
 
@@ -90,6 +94,7 @@ def read_small_streams(log: EpisodeLog, spec: RobotSpec) -> SmallStreams:
     streams.states.sort(key=lambda entry: entry[0])
     streams.references.sort(key=lambda entry: entry[0])
     streams.requested.sort(key=lambda entry: entry[0])
+    streams.interventions.sort(key=lambda entry: entry[0])
     return streams
 
 
@@ -123,7 +128,8 @@ def ticks_of(streams: SmallStreams, spec: RobotSpec, log: EpisodeLog) -> list[Ti
         wanted = _requested_at(streams.requested, source, sent, period if often else 0)
         if commanded is not None:  # else nobody told the first reference: the row would invent one
             done, done_next = (_success_at(streams.successes, at) for at in (stamp, stamp + period))
-            ticks.append(Tick(stamp, commanded, sent, wanted, done, done_next))
+            intervention = _intervention_at(streams.interventions, source, spec.command_period_ns)
+            ticks.append(Tick(stamp, commanded, sent, wanted, intervention, done, done_next))
         commanded = sent
     return ticks
 
@@ -157,6 +163,8 @@ def _take(streams: SmallStreams, name: str, logged: LoggedMessage, spec: RobotSp
         streams.states.append((stamp, name, joint_values(message, name)))
     elif name == SUCCESS:
         streams.successes.append((stamp, bool(message.data)))
+    elif name == INTERVENTION:
+        streams.interventions.append((stamp, bool(message.data)))
     elif name == TASK:
         streams.instruction = str(message.data)
     else:
@@ -167,6 +175,16 @@ def _requested_at(requests: list[tuple[int, FloatArray]], stamp_ns: int, sent: F
     """What was asked for when ``sent`` was sent: the last request, if it is not older than ``at_most_ns``; else just that."""
     at = bisect_right(requests, stamp_ns, key=lambda entry: entry[0]) - 1
     return requests[at][1] if at >= 0 and stamp_ns - requests[at][0] <= at_most_ns else sent
+
+
+def _intervention_at(interventions: list[tuple[int, bool]], stamp_ns: int, period_ns: int) -> bool:
+    """Whether a person had asked for what was sent at ``stamp_ns``, the commands being ``period_ns`` apart.
+
+    The message of an action has no stamp. In lock-step it is dated by the tick; in real time by when it was sent, which is a
+    little after the tick, but before half the time to the next command has passed. False where nobody told.
+    """
+    at = bisect_right(interventions, stamp_ns + period_ns // 2, key=lambda entry: entry[0])
+    return interventions[at - 1][1] if at else False
 
 
 def _success_at(successes: list[tuple[int, bool]], stamp_ns: int) -> bool | None:

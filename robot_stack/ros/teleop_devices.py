@@ -36,7 +36,7 @@ class TeleopSettings:
         task: the simulator's task.
         seed: start seed; the behaviour's random numbers derive from it.
         lock_step: scripts only: answer with the simulator's state of exactly the tick that asks.
-        deadman_s: silence of keys, gamepad or LeRobot's device after which the arm stops [s].
+        deadman_s: silence of keys or of the gamepad after which the arm stops [s].
         speed: keyboard and gamepad: part of the tool's largest speed.
         lerobot: device "lerobot": name of a file in config/lerobot, a path to one, or its YAML, see ``drivers.device_file``.
         deadman: device "lerobot", which has none of its own: "keyboard" or "gamepad", held while the arm shall follow, or
@@ -147,8 +147,12 @@ def _lerobot(context: DeviceContext) -> TeleopDevice:
     file = DeviceFile.read(settings.lerobot)
     from robot_stack.drivers.lerobot_teleop import LeRobotTeleop, LeRobotTeleopSettings  # brings torch
 
-    how = LeRobotTeleopSettings(approach=settings.approach, silence_s=settings.deadman_s)
+    how = LeRobotTeleopSettings(approach=settings.approach)
     deadman = feature or HANDS[kind](context)
+    if kind == "keyboard":
+        logger.info(
+            "the arm follows the leader while the space bar is held; of the keys only those of the second line count, too"
+        )
     return LeRobotTeleop(file, context.spec, deadman, how, tell=logger.warning)
 
 

@@ -41,6 +41,7 @@ class FakeEpisode:
         state, commanded, sent, wanted: [T, 4].
         success: whether the task had been done by tick k [T + 1].
         stamps: of the ticks [T].
+        interventions: whether a person had taken over [T]; empty where nobody tells.
     """
 
     images: ImageArray
@@ -50,6 +51,7 @@ class FakeEpisode:
     wanted: FloatArray
     success: list[bool]
     stamps: list[int] = field(default_factory=list)
+    interventions: list[bool] = field(default_factory=list)
 
     @classmethod
     def random(cls, length: int, seed: int = 0, first_success: int | None = None) -> "FakeEpisode":
@@ -87,6 +89,8 @@ class FakeEpisode:
                 yield trajectory("action_chunk", self.wanted[k : k + chunk], names, stamp, first_ns=PERIOD_NS)
             yield trajectory("requested_action", self.wanted[k : k + 1], names, stamp, first_ns=PERIOD_NS)
             yield trajectory("sent_action", self.sent[k : k + 1], names, stamp, first_ns=PERIOD_NS)
+            if self.interventions:
+                yield message("intervention", "std_msgs/msg/Bool", stamp, data=self.interventions[k])
         yield message("evaluation/success", "std_msgs/msg/Bool", self.stamps[-1], data=self.success[-1])
 
     def record(self, folder: Path, name: str = "episode", label: str = "success", **facts: Any) -> Path:

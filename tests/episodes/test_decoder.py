@@ -1,5 +1,6 @@
 """The decoder finds in a log what happened, and says so where it is not what was meant to happen."""
 
+import dataclasses
 import io
 import logging
 from collections.abc import Callable, Iterable
@@ -15,7 +16,7 @@ from robot_stack.episodes.decoder import EpisodeDecoder, EpisodeSummary, Row
 from robot_stack.episodes.log_reader import EpisodeLog
 from robot_stack.episodes.log_writer import EpisodeLogWriter
 from robot_stack.episodes.messages import image_array, joint_values, pose_values
-from robot_stack.episodes.ticks import deserialise
+from robot_stack.episodes.ticks import SmallStreams, deserialise, ticks_of
 from tests.episodes.fake_robot import (
     PERIOD_NS,
     SETTINGS,
@@ -119,6 +120,42 @@ def test_in_real_time_jittered_ticks_are_put_on_an_even_grid(tmp_path: Path) -> 
     assert np.array_equal([row.tick.commanded for row in rows], episode.commanded)
     assert all(row.ages_s["front"] < 0.066 for row in rows)
     assert not [flag for flag in summary.flags if flag.startswith("slow")]
+
+
+def test_exactly_the_rows_of_an_intervention_are_marked(tmp_path: Path) -> None:
+    episode = FakeEpisode.random(12)
+    assert not any(row.tick.intervention for row in decoded(tmp_path / "none", episode.wire())[1])
+    episode.interventions = [4 <= k < 7 for k in range(12)]
+    _, rows, _ = decoded(tmp_path / "some", episode.wire())
+    assert [row.tick.intervention for row in rows] == episode.interventions
+
+
+def test_in_real_time_an_intervention_is_told_a_little_after_its_tick(tmp_path: Path) -> None:
+    episode = FakeEpisode.random(40)
+    episode.interventions = [10 <= k < 14 or k == 30 for k in range(40)]
+    draw = np.random.default_rng(0)
+    jitter = draw.integers(-10, 10, 40) * MILLISECOND_NS
+    jitter[0] = jitter[-1] = 0
+    episode.stamps = [stamp + int(shift) for stamp, shift in zip(episode.stamps, jitter, strict=True)]
+    entries = [
+        (*entry[:3], entry[3] + int(draw.integers(0, 20)) * MILLISECOND_NS) if entry[0] == "intervention" else entry
+        for entry in episode.wire()
+    ]
+    _, rows, _ = decoded(tmp_path, entries)
+    assert [row.tick.intervention for row in rows] == episode.interventions
+
+
+def test_where_commands_come_more_often_than_actions_an_intervention_counts_from_the_first_command_of_an_action() -> None:
+    fast = dataclasses.replace(spec(), command_rate_hz=5 * spec().rate_hz)
+    command_ns = fast.command_period_ns
+    asked = [3 <= k < 6 for k in range(10)]
+    streams = SmallStreams(references=[(START_NS, np.zeros(4))])
+    for k, person in enumerate(asked):
+        begin_ns = START_NS + k * PERIOD_NS
+        streams.sent |= {begin_ns + i * command_ns: np.full(4, k + 0.1 * i) for i in range(5 if k < 9 else 1)}
+        streams.interventions.append((begin_ns + 3 * MILLISECOND_NS, person))
+    ticks = ticks_of(streams, fast, EpisodeLog.__new__(EpisodeLog))
+    assert [tick.intervention for tick in ticks] == asked
 
 
 def test_missed_ticks_repeat_the_target_in_force_and_a_slow_loop_is_flagged(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Conversion: LeRobot loads the result, running it again changes nothing, and no kill costs more than the episode in hand."""
 
 import hashlib
+import json
 import multiprocessing
 import os
 import shutil
@@ -61,6 +62,9 @@ def check_content(root: Path, episodes: list[FakeEpisode]) -> None:
 
 def test_lerobot_loads_every_number_and_pixel(tmp_path: Path) -> None:
     episodes = record(tmp_path / "logs", 0, 1, 2)
+    episodes[1].interventions = [k in (2, 3) for k in range(LENGTH)]
+    (tmp_path / "logs" / "episode-01.mcap").unlink()
+    episodes[1].record(tmp_path / "logs", "episode-01", "success", seed=1)
     done = convert([tmp_path / "logs"], tmp_path / "data")
     assert done.added == ("episode-00", "episode-01", "episode-02")
     dataset = load(tmp_path / "data")
@@ -78,6 +82,7 @@ def test_lerobot_loads_every_number_and_pixel(tmp_path: Path) -> None:
         }.items():
             np.testing.assert_allclose(frame[key].numpy(), expected[k], atol=1e-6)
         assert bool(frame["next.success"]) == episode.success[k + 1]
+        assert bool(frame["intervention"]) == (index // LENGTH == 1 and k in (2, 3))
         assert float(frame["age.front"]) == float(frame["skew"]) == 0.0
         assert (frame["task"], int(frame["frame_index"])) == ("press the button", k)
         assert float(frame["timestamp"]) == pytest.approx(k / 20)
@@ -105,6 +110,19 @@ def test_again_changes_nothing_and_new_episodes_are_appended(tmp_path: Path) -> 
     assert changed == {"meta/info.json", "meta/stats.json"}, "files of earlier episodes are never touched"
     check_content(data, first + second)
     assert len(load(data)) == 3 * LENGTH
+
+
+def test_a_dataset_of_an_older_version_that_lacks_a_column_is_refused(tmp_path: Path) -> None:
+    logs, data = tmp_path / "logs", tmp_path / "data"
+    record(logs, 0)
+    convert([logs], data)
+    info = json.loads((data / "meta" / "info.json").read_text())
+    del info["features"]["intervention"]
+    (data / "meta" / "info.json").write_text(json.dumps(info))
+    record(logs, 1)
+    with pytest.raises(SpecMismatchError, match=r"convert into a new folder:\n  - no column intervention there"):
+        convert([logs], data)
+    assert [path.name for path in (data / "meta" / "episodes").rglob("*.parquet")] == ["file-000.parquet"]
 
 
 def test_a_changed_label_reaches_the_dataset_without_a_new_episode(tmp_path: Path) -> None:
