@@ -17,6 +17,7 @@ from robot_stack.core.types import FloatArray
 
 TOLERANCE_M, TOLERANCE_RAD = 1e-4, 1e-3
 ITERATIONS = 30
+POSE_NUMBERS = 6
 SOLVER = "daqp"  # the solver that comes with mink
 
 
@@ -32,14 +33,18 @@ class InverseSettings:
         smallest_singular_value: of the tool's Jacobian (metres and radians alike) below which a pose is refused: there a small
             motion of the tool asks for a large one of the joints.
         damping: Levenberg-Marquardt damping, for steps near singularities.
+        orientation_cost: of arms with fewer than six joints, which cannot take every pose: weight of 1 rad against 1 m.
     """
 
     smallest_singular_value: float = 0.03
     damping: float = 1e-4
+    orientation_cost: float = 0.03
 
 
 class InverseKinematics:
     """Joints for a tool pose, near given ones and within limits.
+
+    An arm of fewer than six joints takes the position, and of the orientation what it can.
 
     Args:
         model: MJCF file whose world frame is the arm's base frame.
@@ -87,7 +92,11 @@ class InverseKinematics:
         self._tool = tool
         self._configuration = mink.Configuration(own)
         self._limits = [mink.ConfigurationLimit(own)]
-        self._task = mink.FrameTask(tool, "site", position_cost=1.0, orientation_cost=1.0, lm_damping=self._settings.damping)
+        self._whole = len(joints) >= POSE_NUMBERS
+        turn_cost = 1.0 if self._whole else self._settings.orientation_cost
+        self._task = mink.FrameTask(
+            tool, "site", position_cost=1.0, orientation_cost=turn_cost, lm_damping=self._settings.damping
+        )
 
     def pose(self, joints: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Position [3] and rotation vector [3] of the tool for joints [J]."""
@@ -106,13 +115,16 @@ class InverseKinematics:
         x, y, z, w = se3.quaternion(rotation_vector)
         rotation = self._mink.SO3(np.array([w, x, y, z]))
         self._task.set_target(self._mink.SE3.from_rotation_and_translation(rotation, np.asarray(position, dtype=np.float64)))
+        moving = np.inf  # by how much the last iteration turned a joint [rad]
         for _ in range(ITERATIONS):
             error = self._task.compute_error(self._configuration)
-            if np.linalg.norm(error[:3]) < TOLERANCE_M and np.linalg.norm(error[3:]) < TOLERANCE_RAD:
+            turned = np.linalg.norm(error[3:]) < TOLERANCE_RAD if self._whole else moving < TOLERANCE_RAD
+            if np.linalg.norm(error[:3]) < TOLERANCE_M and turned:
                 self._refuse_singular()
                 return np.array(self._configuration.q[self._positions])
             velocity = self._mink.solve_ik(self._configuration, [self._task], 1.0, SOLVER, limits=self._limits)
             self._configuration.integrate_inplace(velocity, 1.0)
+            moving = float(np.abs(velocity).max())
         missed_m = float(np.linalg.norm(error[:3]))
         place = np.round(position, 3).tolist()
         raise UnreachablePoseError(

@@ -15,10 +15,12 @@ from robot_stack.core.robot_spec import ActionKind, ActionSpec, RobotSpec
 from robot_stack.core.types import FloatArray
 from robot_stack.drivers.mujoco_kinematics import MujocoKinematics
 from robot_stack.drivers.tool_jog import TOOL_SPEED, TURN_SPEED, make_jog
+from robot_stack.drivers.tool_pose import ToolPose
 from robot_stack.paths import config_dir, robot_file
 
 SIM = RobotSpec.load(robot_file("sim_metaworld"))
 ARM = RobotSpec.load(robot_file("sim_arm"))
+FIVE = RobotSpec.load(robot_file("so101"))
 HOME = np.array([0.0, -1.4, -1.9, -1.4, np.pi / 2, 0.0, 1.0])
 
 
@@ -51,6 +53,29 @@ def test_a_joint_level_arm_turns_its_tool_where_it_is_about_an_axis_of_the_base(
     np.testing.assert_allclose(points[1, 0], points[0, 0], atol=2e-3)
     turned = Rotation.from_rotvec(10 * turn * np.eye(3)[axis])
     np.testing.assert_allclose(points[1, 1] - points[1, 0], turned.apply(points[0, 1] - points[0, 0]), atol=2e-3)
+
+
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+def test_an_arm_of_five_joints_moves_its_tool_straight_and_turns_it_where_it_can(axis: int, sign: float) -> None:
+    joints, start = FIVE.commands[0].joints, np.array([0.2, -0.4, 0.6, 0.7, 0.1, 1.0])
+    jog, tool = make_jog(FIVE), ToolPose(config_dir() / "model" / "so101.xml", joints, "tool")
+
+    def walk(motion: FloatArray) -> tuple[FloatArray, Rotation]:
+        """How far the tool gets in ten actions, and its turn."""
+        target = start
+        for _ in range(10):
+            target = jog.moved(target, motion, speed=0.4)
+        before, after = tool.pose(start[:5]), tool.pose(target[:5])
+        return after[0] - before[0], Rotation.from_rotvec(after[1]) * Rotation.from_rotvec(before[1]).inv()
+
+    moved, turned = walk(sign * np.eye(6)[axis])
+    np.testing.assert_allclose(moved, sign * 4.0 * TOOL_SPEED / FIVE.rate_hz * np.eye(3)[axis], atol=1e-3)
+    assert turned.magnitude() < 0.2  # about the upright axis it turns with its shoulder, as it must
+    pitch = sign * np.eye(6)[4]
+    moved, turned = walk(pitch)
+    np.testing.assert_allclose(moved, 0.0, atol=1e-3)
+    np.testing.assert_allclose(turned.as_rotvec(), 4.0 * TURN_SPEED / FIVE.rate_hz * pitch[3:], atol=0.02)
 
 
 def test_a_pose_commanded_arm_turns_about_the_axes_of_the_base() -> None:
