@@ -17,7 +17,6 @@ ARGUMENTS = {
     "source": "",
     "policy": "",
     "behaviour": "expert",
-    "lerobot": "",
     "folder": "episodes",
     "domain": "0",
     "namespace": "",
@@ -34,7 +33,6 @@ def start(context: LaunchContext) -> list:
         policy=f"onnx:{given['policy']}" if given["policy"] else "",
         behaviour=given["behaviour"],
         task=given["task"],
-        lerobot=given["lerobot"],
         record=True,
         folder=given["folder"],
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from robot_stack.bringup import PERSONS, Setup, default_source
+from robot_stack.bringup import PERSONS, Setup, default_source, default_task
 from robot_stack.core.errors import ProphRLError, UnknownNameError
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.episodes.meta import FINISHED_SUFFIX, current_versions
@@ -32,9 +32,8 @@ DEVICE_HELP = (
 DEADMAN_HELP = (
     "for a teleoperator of LeRobot: what is held while the arm follows it: keyboard (space), gamepad, feature:<its own>"
 )
-LEROBOT_HELP = (
-    "for a robot of LeRobot: a device file in config/lerobot, or a path to one (default: the one of the robot's name)"
-)
+CELL_HELP = "cell file of a real robot, as config/cell/example.yaml (default: the environment variable PROPHRL_CELL)"
+TASK_HELP = f"of the embedded robot (default: {DEFAULT_TASK}); of another one, its name in the episodes"
 OUT_HELP = "where the recorder writes (default: %(default)s)"
 LOGS_HELP = "where the processes' output goes (default: %(default)s)"
 
@@ -105,27 +104,28 @@ def up_main(argv: list[str]) -> int:
     text = "Start a robot's processes; ctrl-C stops them, the source first."
     parser = argparse.ArgumentParser(prog="prophrl up", description=text)
     parser.add_argument("robot", nargs="?", default="sim_metaworld", help=ROBOT_HELP)
+    parser.add_argument("--cell", default="", help=CELL_HELP)
     parser.add_argument("--policy", help="folder of an exported policy")
-    parser.add_argument("--lerobot", default="", help=LEROBOT_HELP)
+    parser.add_argument("--activate", action="store_true", help="let the arm move at once; else it waits for executor/activate")
     parser.add_argument(
         "--behaviour",
         help="expert, noisy, random, keyboard or gamepad (default: expert on sim_metaworld; else nobody moves the arm)",
     )
-    parser.add_argument("--task", default=DEFAULT_TASK, help="of a simulated robot (default: %(default)s)")
+    parser.add_argument("--task", help=TASK_HELP)
     parser.add_argument("--out", default="episodes", help=OUT_HELP)
     parser.add_argument("--logs", default="logs", help=LOGS_HELP)
     options = parser.parse_args(argv)
-    return _up(_live_setup(options), Path(options.logs), activate=False)
+    return _up(_live_setup(options), Path(options.logs), options.activate)
 
 
 def teleop_main(argv: list[str]) -> int:
     """``prophrl teleop``: drive the arm in real time by hand or a scripted behaviour, until ctrl-C."""
     parser = argparse.ArgumentParser(prog="prophrl teleop", description="Drive the arm in real time, until ctrl-C.")
     parser.add_argument("--robot", default="sim_metaworld", help=ROBOT_HELP)
+    parser.add_argument("--cell", default="", help=CELL_HELP)
     parser.add_argument("--device", dest="behaviour", default="keyboard", help=DEVICE_HELP)
     parser.add_argument("--deadman", default="keyboard", help=f"{DEADMAN_HELP} (default: %(default)s)")
-    parser.add_argument("--lerobot", default="", help=LEROBOT_HELP)
-    parser.add_argument("--task", default=DEFAULT_TASK, help="of a simulated robot (default: %(default)s)")
+    parser.add_argument("--task", help=TASK_HELP)
     parser.add_argument("--out", default="episodes", help=OUT_HELP)
     parser.add_argument("--logs", default="logs", help=LOGS_HELP)
     options = parser.parse_args(argv)
@@ -133,7 +133,8 @@ def teleop_main(argv: list[str]) -> int:
 
 
 def _live_setup(options: argparse.Namespace) -> Setup:
-    shared = Setup(robot=options.robot, lerobot=options.lerobot, task=options.task, record=True, folder=options.out)
+    task = default_task(options.robot) if options.task is None else options.task
+    shared = Setup(robot=options.robot, cell=options.cell, task=task, record=True, folder=options.out)
     policy = getattr(options, "policy", None)
     if policy:
         return replace(shared, source="policy", policy=ONNX + policy)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from robot_stack.core.joint_states import JointStates
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.core.safety import StreamAge
 from robot_stack.core.types import FloatArray, ImageArray, Observation
@@ -80,6 +81,13 @@ class RobotStreams:
             tool.pose_topic: StreamBuffer(tool.pose_topic) for tool in spec.tools
         }
         self.joints: StreamBuffer[Mapping[str, float]] = StreamBuffer("joint_states")
+        self._joint_states = JointStates(spec)
+
+    def push_joints(self, stamp_ns: int, received_ns: int, values: Mapping[str, float]) -> None:
+        """Take one message's positions by name, see ``core.joint_states``."""
+        merged = self._joint_states.merged(stamp_ns, values)
+        if merged is not None:
+            self.joints.push(merged[0], received_ns, merged[1])
 
     def complete(self, stamp_ns: int) -> bool:
         """Whether every stream has reached ``stamp_ns``."""

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable
 
-from robot_stack.core.errors import UnknownNameError
 from robot_stack.core.robot_spec import ActionKind, RobotSpec
 from robot_stack.core.types import FloatArray
+from robot_stack.drivers.arm_model import model_file
 from robot_stack.drivers.mujoco_kinematics import MujocoKinematics
-from robot_stack.paths import config_dir
 
 
 def penetration_of(spec: RobotSpec) -> Callable[[FloatArray], FloatArray] | None:
@@ -18,10 +17,6 @@ def penetration_of(spec: RobotSpec) -> Callable[[FloatArray], FloatArray] | None
     """
     if spec.workspace is None:
         return None
-    folder = config_dir() / "model"
-    file = folder / f"{spec.model}.xml"
-    if not file.is_file():
-        raise UnknownNameError("model", spec.model, (path.stem for path in folder.glob("*.xml")))
     joints = [action.name for action in spec.actions if action.kind is ActionKind.JOINT]
     columns = [spec.action_names.index(name) for name in joints]
-    return spec.workspace.of_joints(MujocoKinematics(file, joints, spec.workspace.points), columns)
+    return spec.workspace.of_joints(MujocoKinematics(model_file(spec), joints, spec.workspace.points), columns)

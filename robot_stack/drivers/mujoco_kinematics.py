@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from robot_stack.core import se3
 from robot_stack.core.errors import BadFileError, MissingDependencyError, UnknownNameError
 from robot_stack.core.types import FloatArray
 
@@ -28,7 +29,7 @@ class MujocoKinematics:
     def __init__(self, model: Path, joints: Sequence[str], points: Sequence[str]) -> None:
         if importlib.util.find_spec("mujoco") is None:
             remedy = "pip install 'robot_stack[kinematics]'"
-            raise MissingDependencyError("mujoco", "the workspace of a robot whose file has one", remedy)
+            raise MissingDependencyError("mujoco", "positions of an arm's points", remedy)
         import mujoco
 
         self._mujoco: Any = mujoco
@@ -43,7 +44,8 @@ class MujocoKinematics:
         bodies = [self._model.body(index).name for index in range(self._model.nbody)]
         for name in points:
             _known("site or body", name, [*sites, *bodies])
-        self._places = [self._data.site(name).xpos if name in sites else self._data.body(name).xpos for name in points]
+        views = [self._data.site(name) if name in sites else self._data.body(name) for name in points]
+        self._places, self._turns = [view.xpos for view in views], [view.xmat for view in views]
 
     def points(self, joints: FloatArray) -> FloatArray:
         """Positions [N, K, 3] [m] for joints [N, J] [rad]."""
@@ -52,6 +54,16 @@ class MujocoKinematics:
             self._data.qpos[self._columns] = row
             self._mujoco.mj_kinematics(self._model, self._data)
             found[index] = self._places
+        return found
+
+    def poses(self, joints: FloatArray) -> list[tuple[FloatArray, FloatArray]]:
+        """Position [3] [m] and rotation vector [3] of each point for joints [J] [rad]."""
+        self._data.qpos[self._columns] = joints
+        self._mujoco.mj_kinematics(self._model, self._data)
+        found, wxyz = [], np.empty(4)
+        for place, turn in zip(self._places, self._turns, strict=True):
+            self._mujoco.mju_mat2Quat(wxyz, turn)
+            found.append((place.copy(), se3.rotation_vector(np.roll(wxyz, -1))))
         return found
 
 

@@ -11,8 +11,8 @@ from robot_stack.core import se3
 from robot_stack.core.errors import ProphRLError
 from robot_stack.core.robot_spec import ActionKind, RobotSpec
 from robot_stack.core.types import FloatArray
+from robot_stack.drivers.arm_model import model_file
 from robot_stack.drivers.inverse_kinematics import InverseKinematics
-from robot_stack.paths import config_dir
 
 TOOL_SPEED = 0.25  # m/s of a tool that is driven through its joints: the reduced speed of ISO 10218-1 for manual operation
 TURN_SPEED = 0.5  # rad/s: points half a metre from the tool's then move as fast as that
@@ -58,8 +58,7 @@ class JointJog:
         self._joints = np.array([kind is ActionKind.JOINT for kind in spec.action_kinds])
         names = [action.name for action in spec.actions if action.kind is ActionKind.JOINT]
         lower, upper = spec.lower[self._joints], spec.upper[self._joints]
-        model = config_dir() / "model" / f"{spec.model}.xml"
-        self._kinematics = InverseKinematics(model, names, spec.tools[0].frame, lower, upper)
+        self._kinematics = InverseKinematics(model_file(spec), names, spec.tools[0].frame, lower, upper)
         self._step_m, self._step_rad = TOOL_SPEED / spec.rate_hz, TURN_SPEED / spec.rate_hz
 
     def moved(self, reference: FloatArray, motion: FloatArray, speed: float) -> FloatArray:

@@ -76,7 +76,7 @@ class EpisodeDecoder:
         for tick in self.ticks:
             while states and states[0][0] <= tick.stamp_ns:
                 stamp_ns, name, value = states.popleft()
-                (streams.joints if name == JOINTS else streams.poses[name]).push(stamp_ns, stamp_ns, value)
+                (streams.push_joints if name == JOINTS else streams.poses[name].push)(stamp_ns, stamp_ns, value)
             for camera, stamp_ns, picture in pictures.until(tick.stamp_ns):
                 streams.cameras[camera].push(stamp_ns, stamp_ns, picture)
             observation = streams.observe(tick.stamp_ns, tick.commanded, self.instruction)

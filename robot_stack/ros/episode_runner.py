@@ -17,10 +17,10 @@ from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.srv import SetParameters
 from std_srvs.srv import Trigger
 
-from robot_stack.bringup import NodeProcess, Setup, environment, processes
+from robot_stack.bringup import NodeProcess, Robot, Setup, environment, processes
 from robot_stack.core.errors import ProphRLError
 from robot_stack.ros.connections import SERVICE
-from robot_stack.ros.processes import Processes, reserved_domain
+from robot_stack.ros.processes import Processes, reserved_domain, shared_domain
 from robot_stack.ros.robot_operator import Operator, Progress
 
 
@@ -110,13 +110,17 @@ class EpisodeRunner:
 def running_robot(setup: Setup, log_dir: Path) -> Iterator[EpisodeRunner]:
     """The processes of ``setup``, ready for episodes; they end with the context.
 
+    They have a ROS domain of their own, but for robots whose driver was started by somebody else.
+
     Raises:
         OccupiedDomainError: the ROS domain is in use.
         NodeDiedError, NoAnswerError: a process did not come up; its last output is in the message.
     """
     nodes = processes(setup)
     source = next((node for node in nodes if node.lifecycle), None)
-    with reserved_domain() as domain, Processes(nodes, domain, log_dir) as children, _own_node(domain):
+    elsewhere = Robot.of(setup).driver.elsewhere
+    own_or_shared = contextlib.nullcontext(shared_domain()) if elsewhere else reserved_domain()
+    with own_or_shared as domain, Processes(nodes, domain, log_dir) as children, _own_node(domain):
         operator = Operator(children)
         try:
             operator.wait_for_services(_services(nodes))

@@ -21,13 +21,14 @@ from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
 from robot_stack.core.errors import ProphRLError
-from robot_stack.core.robot_spec import ActionKind, CommandInterface, CommandSpec, RobotSpec
+from robot_stack.core.robot_spec import CommandInterface, CommandSpec, RobotSpec
+from robot_stack.drivers.arm_model import tool_kinematics
 from robot_stack.drivers.device_file import DeviceFile
 from robot_stack.drivers.driven_arm import ArmCycle, ArmError, ArmLoop
 from robot_stack.drivers.lerobot_robot import LeRobotArm
-from robot_stack.drivers.tool_pose import ToolPose
+from robot_stack.drivers.mujoco_kinematics import MujocoKinematics
 from robot_stack.drivers.trajectory_controller import RejectedTrajectoryError
-from robot_stack.paths import config_dir, robot_file
+from robot_stack.paths import robot_file
 from robot_stack.ros import convert, topics
 from robot_stack.ros.connections import tell_connections
 from robot_stack.ros.node import Complaints, declare_parameters, publish_if_alive, run_node
@@ -61,9 +62,8 @@ class LeRobotRobotNode(Node):
         super().__init__("lerobot_robot")
         settings = declare_parameters(self, LeRobotRobotSettings)
         self._spec = spec = RobotSpec.load(robot_file(settings.robot))
-        self._joints = [index for index, kind in enumerate(spec.action_kinds) if kind is ActionKind.JOINT]
         self._names = _state_names(spec)
-        self._tool = self._kinematics()
+        self._tools = self._kinematics()
         self._arm = LeRobotArm(DeviceFile.read(settings.device), spec)
         self._loop = ArmLoop(self._arm, spec, settings.retries)
         self._complaints = Complaints(self.get_logger())
@@ -72,7 +72,8 @@ class LeRobotRobotNode(Node):
 
         sensor = topics.sensor_qos(settings.sensor_reliability, settings.sensor_depth)
         self._joints_out = self.create_publisher(JointState, topics.JOINT_STATES, sensor)
-        self._pose_out = self.create_publisher(PoseStamped, topics.EE_POSE, sensor) if self._tool else None
+        tools = spec.tools if self._tools else ()
+        self._poses_out = [self.create_publisher(PoseStamped, tool.pose_topic, sensor) for tool in tools]
         self._in_force_out = self.create_publisher(JointTrajectory, topics.TARGET_IN_FORCE, sensor)
         entries = {camera.name: topics.pictures(camera) for camera in spec.cameras if camera.name in self._arm.cameras}
         self._pictures_out = {name: self.create_publisher(entry.message, entry.name, sensor) for name, entry in entries.items()}
@@ -95,13 +96,12 @@ class LeRobotRobotNode(Node):
         with self._complaints.about("device"):
             self._arm.close()
 
-    def _kinematics(self) -> ToolPose | None:
+    def _kinematics(self) -> MujocoKinematics | None:
         spec = self._spec
         if not spec.model:
-            self.get_logger().warning(f"robot {spec.name} names no model, so another node has to publish {topics.EE_POSE}")
+            self.get_logger().warning(f"robot {spec.name} names no model, so another node has to publish where its tool is")
             return None
-        names = [self._names[index] for index in self._joints]
-        return ToolPose(config_dir() / "model" / f"{spec.model}.xml", names, spec.tool_frame)
+        return tool_kinematics(spec)
 
     # Commands
 
@@ -149,9 +149,11 @@ class LeRobotRobotNode(Node):
         """``stamp_ns``: when the reading began."""
         spec, positions = self._spec, cycle.reading.positions
         self._publish(self._joints_out, convert.joint_message(self._names, positions, np.zeros(0), stamp_ns))
-        if self._tool is not None:
-            place, turn = self._tool.pose(positions[self._joints])
-            self._publish(self._pose_out, convert.pose_message(place, turn, stamp_ns, spec.base_frame))
+        if self._tools is not None:
+            known = dict(zip(self._names, positions, strict=True))
+            poses = self._tools.poses(np.array([known[name] for name in spec.joint_names]))
+            for out, (place, turn) in zip(self._poses_out, poses, strict=True):
+                self._publish(out, convert.pose_message(place, turn, stamp_ns, spec.base_frame))
         in_force = convert.trajectory_message(cycle.in_force[None], spec.action_names, stamp_ns, spec.period_ns)
         self._publish(self._in_force_out, in_force)
         for name, picture in cycle.reading.pictures.items():

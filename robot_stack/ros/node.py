@@ -14,6 +14,7 @@ from robot_stack.core.errors import MissingDependencyError, ProphRLError, Unknow
 
 PARENT_VARIABLE = "PROPHRL_PARENT"  # set by whoever started us and wants us to end with it
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+LOOK_S = 0.25  # after which a node notices in any case that it shall end
 STANDARD_PARAMETERS = ("use_sim_time", "start_type_description_service")
 
 
@@ -106,12 +107,16 @@ def run_node(make: Callable[[], Any]) -> int:
 def _spin(make: Callable[[], Any]) -> None:
     import rclpy
     from rclpy._rclpy_pybind11 import InvalidHandle, RCLError
+    from rclpy.clock import Clock, ClockType
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
     rclpy.init()
     node = make()
     executor = SingleThreadedExecutor()
     executor.add_node(node)
+    # On a signal rclpy first wakes the executor and then ends the context: one that has gone back to waiting in between would
+    # wait for ever.
+    node.create_timer(LOOK_S, lambda: None, clock=Clock(clock_type=ClockType.STEADY_TIME))
     try:
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 import robot_stack
-from robot_stack.bringup import NodeProcess, environment
+from robot_stack.bringup import NodeProcess, Stops, environment
 from robot_stack.core.errors import ProphRLError
 from robot_stack.ros.node import PARENT_VARIABLE
 
@@ -75,11 +75,9 @@ def reserved_domain() -> Iterator[int]:
     Raises:
         OccupiedDomainError: the one that was asked for is in use.
     """
-    wanted = os.environ.get("ROS_DOMAIN_ID")
-    if wanted is not None and (not wanted.isdigit() or int(wanted) > DOMAINS[-1]):
-        raise ProphRLError(f"ROS_DOMAIN_ID={wanted}: expected a number from 0 to {DOMAINS[-1]}")
+    wanted = _wanted_domain()
     start = os.getpid() % len(DOMAINS)
-    candidates = [int(wanted)] if wanted is not None else [*DOMAINS[start:], *DOMAINS[:start]]
+    candidates = [wanted] if wanted is not None else [*DOMAINS[start:], *DOMAINS[:start]]
     for domain in candidates:
         # The ports are taken only once our nodes run; until then a lock keeps other runs of ours away.
         lock = _lock(Path(tempfile.gettempdir()) / f"prophrl-domain-{domain}.lock")
@@ -90,6 +88,24 @@ def reserved_domain() -> Iterator[int]:
                 yield domain
                 return
     raise OccupiedDomainError(candidates[0])
+
+
+def shared_domain() -> int:
+    """The ROS domain in which drivers of others run: ``ROS_DOMAIN_ID`` where it is set, else 0, as ROS has it.
+
+    Raises:
+        ProphRLError: it is no domain.
+    """
+    return _wanted_domain() or 0
+
+
+def _wanted_domain() -> int | None:
+    wanted = os.environ.get("ROS_DOMAIN_ID")
+    if wanted is None:
+        return None
+    if not wanted.isdigit() or int(wanted) > DOMAINS[-1]:
+        raise ProphRLError(f"ROS_DOMAIN_ID={wanted}: expected a number from 0 to {DOMAINS[-1]}")
+    return int(wanted)
 
 
 def _lock(path: Path) -> IO[str] | None:
@@ -165,12 +181,13 @@ class Processes:
 
     def stop(self) -> None:
         """Ask each to stop: whoever wants to move the arm, then the executor, then the rest; kill what does not."""
-        last = {"executor": 1, "recorder": 2, "sim_robot": 3, "lerobot_robot": 3}
-        for name in sorted(self._running, key=lambda name: last.get(name, 0)):
-            process = self._running[name]
+        for node in sorted(self._nodes, key=lambda node: node.stops):
+            process = self._running.get(node.name)
+            if process is None:  # it was not started any more
+                continue
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
-            if name not in ("recorder", "sim_robot"):  # these two may end at the same time
+            if node.stops is not Stops.LAST:  # these may end at the same time
                 _reap(process)
         for process in self._running.values():
             _reap(process)

@@ -70,7 +70,7 @@ class StreamBridge:
     def _on_joints(self, message: JointState) -> None:
         with self._complaints.about(topics.JOINT_STATES):
             values = convert.joint_values(message, topics.JOINT_STATES)
-            self._streams.joints.push(convert.to_ns(message.header.stamp), time.monotonic_ns(), values)
+            self._streams.push_joints(convert.to_ns(message.header.stamp), time.monotonic_ns(), values)
         self._notify()
 
     def _pose_receiver(self, topic: str) -> Callable[[PoseStamped], None]:

@@ -14,7 +14,6 @@ from robot_stack.core.errors import BadFileError, UnknownNameError
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.drivers.inverse_kinematics import InverseKinematics
 from robot_stack.drivers.mujoco_kinematics import MujocoKinematics
-from robot_stack.drivers.tool_pose import ToolPose
 from robot_stack.paths import config_dir, robot_file
 
 MODELS = config_dir() / "model"
@@ -26,15 +25,15 @@ def test_pose_is_the_one_that_inverse_kinematics_sees() -> None:
     spec = RobotSpec.load(robot_file("sim_arm"))
     joints = spec.commands[0].joints
     inverse = InverseKinematics(MODELS / "ur5e_cell.xml", joints, "tool", spec.lower[:6], spec.upper[:6])
-    forward = ToolPose(MODELS / "ur5e_cell.xml", joints, "tool")
+    forward = MujocoKinematics(MODELS / "ur5e_cell.xml", joints, ("tool",))
     for q in np.random.default_rng(0).uniform(spec.lower[:6], spec.upper[:6], (20, 6)):
-        for ours, theirs in zip(forward.pose(q), inverse.pose(q), strict=True):
+        for ours, theirs in zip(forward.poses(q)[0], inverse.pose(q), strict=True):
             np.testing.assert_allclose(ours, theirs, atol=1e-9)
 
 
 def test_so101_has_the_lengths_of_its_links_and_points_along_x_at_zero() -> None:
-    tool = ToolPose(MODELS / "so101.xml", JOINTS, "tool")
-    place, turn = tool.pose(np.zeros(5))
+    tool = MujocoKinematics(MODELS / "so101.xml", JOINTS, ("tool",))
+    place, turn = tool.poses(np.zeros(5))[0]
     assert place[0] > 0.3 and abs(place[1]) < 0.03 and place[2] > 0.1
     np.testing.assert_allclose(Rotation.from_rotvec(turn).apply([0, 0, 1]), [1, 0, 0], atol=1e-6)  # its gripper, too
     points = MujocoKinematics(MODELS / "so101.xml", JOINTS, ("upper_arm", "lower_arm", "wrist"))
@@ -45,11 +44,11 @@ def test_so101_has_the_lengths_of_its_links_and_points_along_x_at_zero() -> None
 
 
 def test_each_joint_of_so101_turns_about_its_axis() -> None:
-    tool = ToolPose(MODELS / "so101.xml", JOINTS, "tool")
-    upright = Rotation.from_rotvec(tool.pose(np.zeros(5))[1])
+    tool = MujocoKinematics(MODELS / "so101.xml", JOINTS, ("tool",))
+    upright = Rotation.from_rotvec(tool.poses(np.zeros(5))[0][1])
     axes = []
     for joint in range(5):
-        turned = Rotation.from_rotvec(tool.pose(0.2 * np.eye(5)[joint])[1]) * upright.inv()
+        turned = Rotation.from_rotvec(tool.poses(0.2 * np.eye(5)[joint])[0][1]) * upright.inv()
         assert turned.magnitude() == pytest.approx(0.2, abs=1e-6)
         axes.append(np.abs(turned.as_rotvec() / 0.2))
     np.testing.assert_allclose(axes, [[0, 0, 1], [0, 1, 0], [0, 1, 0], [0, 1, 0], [1, 0, 0]], atol=1e-6)
@@ -57,8 +56,8 @@ def test_each_joint_of_so101_turns_about_its_axis() -> None:
 
 def test_what_the_model_lacks_is_named() -> None:
     with pytest.raises(UnknownNameError, match="unknown joint of the arm's model 'knee'"):
-        ToolPose(MODELS / "so101.xml", ["knee"], "tool")
-    with pytest.raises(UnknownNameError, match="unknown site of the arm's model 'hand'; valid: tool"):
-        ToolPose(MODELS / "so101.xml", JOINTS, "hand")
+        MujocoKinematics(MODELS / "so101.xml", ["knee"], ("tool",))
+    with pytest.raises(UnknownNameError, match="unknown site or body of the arm's model 'hand'; valid: .*tool"):
+        MujocoKinematics(MODELS / "so101.xml", JOINTS, ("hand",))
     with pytest.raises(BadFileError, match="not a model that MuJoCo reads"):
-        ToolPose(MODELS / "nowhere.xml", JOINTS, "tool")
+        MujocoKinematics(MODELS / "nowhere.xml", JOINTS, ("tool",))

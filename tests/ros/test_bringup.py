@@ -31,10 +31,6 @@ def test_processes_of_the_embedded_robot() -> None:
         assert (ROOT / f"{node.module.replace('.', '/')}.py").is_file()
         assert list(yaml.safe_load(node.parameter_file.read_text())) == [node.name]
     assert [node.name for node in processes(Setup(robot="sim_arm", source="nobody"))] == ["sim_arm", "executor"]
-    arm = processes(Setup(robot="so101", source="nobody"))[0]
-    assert (arm.name, arm.parameters["device"]) == ("lerobot_robot", "so101")
-    assert list(yaml.safe_load(arm.parameter_file.read_text())) == [arm.name]
-    assert processes(Setup(robot="so101", lerobot="mine.yaml", source="nobody"))[0].parameters["device"] == "mine.yaml"
     assert "sensor_depth" not in nodes["executor"].parameters  # in lock-step no message may be lost
     assert processes(Setup(source="keyboard"))[1].parameters["sensor_depth"] == 5  # in real time only the youngest count
     keyboard = processes(Setup(source="keyboard"))[2]
@@ -56,7 +52,7 @@ def test_processes_of_the_embedded_robot() -> None:
         (Setup(source="lerobot"), "source 'lerobot' needs a leader"),
         (Setup(robot="sim_arm", source="behaviour"), r"robot sim_arm follows a policy or a person \(keyboard, gamepad"),
         (Setup(robot="sim_arm", source="policy", policy="onnx:x", lock_step=True), "robot sim_arm runs in real time"),
-        (Setup(robot="so101", source="policy", policy="onnx:x", lock_step=True), "it cannot run in lock-step"),
+        (Setup(robot="so101", source="nobody"), "robot so101 is a real one: name its cell"),
     ],
 )
 def test_setups_that_make_no_sense(setup: Setup, message: str) -> None:

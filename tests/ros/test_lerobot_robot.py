@@ -28,7 +28,7 @@ from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.core.safety import GuardReason
 from robot_stack.core.types import ActionChunk, FloatArray
 from robot_stack.drivers.device_file import DeviceFile
-from robot_stack.drivers.tool_pose import ToolPose
+from robot_stack.drivers.mujoco_kinematics import MujocoKinematics
 from robot_stack.paths import config_dir, robot_file
 from robot_stack.ros import convert, topics
 from robot_stack.ros.processes import Processes
@@ -188,8 +188,8 @@ def test_chunks_move_a_lerobot_arm_within_its_limits(cell: Cell) -> None:
     # The tool's pose is that of the joints of the same stamp.
     stamped = {convert.to_ns(m.header.stamp): np.array(m.position[:5]) for _, m in list(cell.spy.heard[topics.JOINT_STATES])}
     _, pose = cell.spy.heard[topics.EE_POSE][len(stamped) // 2]
-    tool = ToolPose(config_dir() / "model" / "so101.xml", cell.spec.commands[0].joints, "tool")
-    place, turn = tool.pose(stamped[convert.to_ns(pose.header.stamp)])
+    tool = MujocoKinematics(config_dir() / "model" / "so101.xml", cell.spec.commands[0].joints, ("tool",))
+    place, turn = tool.poses(stamped[convert.to_ns(pose.header.stamp)])[0]
     np.testing.assert_allclose(convert.pose_values(pose, topics.EE_POSE)[:3], place, atol=1e-9)
     assert math.isclose(np.linalg.norm(convert.pose_values(pose, topics.EE_POSE)[3:]), np.linalg.norm(turn), abs_tol=1e-6)
 
