@@ -46,6 +46,7 @@ COMMANDS: dict[str, Command] = {
     "demo": Command("robot_stack.loop:demo_main", "the whole loop on the simulated arm, with a report at the end", LOOP),
     "loop": Command("robot_stack.loop:main", "the whole loop by a recipe of one's own; resumes where it stopped", LOOP),
     "report": Command("robot_stack.report:main", "write report.html of a run", LOOP),
+    "doctor": Command("robot_stack.doctor.command:main", "what is wrong with this machine, the devices and the files", ROBOT),
     "up": Command("robot_stack.operate:up_main", "start the robot's processes", ROBOT),
     "teleop": Command("robot_stack.operate:teleop_main", "drive the arm by keyboard or a scripted expert", ROBOT),
     "record": Command("robot_stack.operate:record_main", "record episodes of an expert, of noise or of a policy", ROBOT),

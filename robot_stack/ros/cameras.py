@@ -16,6 +16,7 @@ from robot_stack.episodes.meta import ACTIVE_SUFFIX, FINISHED_SUFFIX
 from robot_stack.ros.log_camera import LogCamera
 
 LOGS = (FINISHED_SUFFIX, ACTIVE_SUFFIX)
+PLAYABLE = (*FILMS, *RECORDINGS, *LOGS)  # how names of files end that the driver "file" plays
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def file(request: CameraRequest) -> Camera:
         return RecordingCamera(path, request.loop, request.spec.depth)
     if path.name.endswith(LOGS):
         return LogCamera(path, request.spec.name, request.loop)
-    raise BadFileError(path, f"cannot be played; what can ends in {', '.join((*FILMS, *RECORDINGS, *LOGS))}")
+    raise BadFileError(path, f"cannot be played; what can ends in {', '.join(PLAYABLE)}")
 
 
 DRIVERS: Mapping[str, Callable[[CameraRequest], Camera]] = {"realsense": realsense, "opencv": opencv, "file": file}

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -75,7 +75,7 @@ def reserved_domain() -> Iterator[int]:
     Raises:
         OccupiedDomainError: the one that was asked for is in use.
     """
-    wanted = _wanted_domain()
+    wanted = wanted_domain(os.environ)
     start = os.getpid() % len(DOMAINS)
     candidates = [wanted] if wanted is not None else [*DOMAINS[start:], *DOMAINS[:start]]
     for domain in candidates:
@@ -96,11 +96,16 @@ def shared_domain() -> int:
     Raises:
         ProphRLError: it is no domain.
     """
-    return _wanted_domain() or 0
+    return wanted_domain(os.environ) or 0
 
 
-def _wanted_domain() -> int | None:
-    wanted = os.environ.get("ROS_DOMAIN_ID")
+def wanted_domain(variables: Mapping[str, str]) -> int | None:
+    """The domain that environment variables ask for, None: none.
+
+    Raises:
+        ProphRLError: it is no domain.
+    """
+    wanted = variables.get("ROS_DOMAIN_ID")
     if wanted is None:
         return None
     if not wanted.isdigit() or int(wanted) > DOMAINS[-1]:
