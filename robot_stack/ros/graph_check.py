@@ -72,7 +72,7 @@ def look(spec: RobotSpec, domain: int, seconds: float) -> tuple[list[TopicLook],
     with _node(domain) as (node, executor):
         streams = [(topics.pictures(camera).name, topics.pictures(camera).message, camera.rate_hz) for camera in spec.cameras]
         wanted: list[tuple[str, Any, float | None]] = [*streams, (topics.JOINT_STATES, JointState, None)]
-        wanted.append((topics.EE_POSE, PoseStamped, None))
+        wanted += [(tool.pose_topic, PoseStamped, None) for tool in spec.tools]
         looks = [TopicLook(name, topics.type_name(message), rate) for name, message, rate in wanted]
         commands = [
             TopicLook(command.topic, topics.type_name(topics.COMMAND_MESSAGES[command.interface])) for command in spec.commands

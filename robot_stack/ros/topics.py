@@ -26,7 +26,6 @@ REQUESTED_ACTION = "requested_action"  # what policy or teleop asked for, before
 SENT_ACTION = "sent_action"
 INTERVENTION = "intervention"  # whether a person has taken over from the policy
 TELEOP_ACTION = "teleop/action"
-INTERVENTION = "intervention"  # once for each action: whether a person drives, where one can take over from a policy
 JOY = "joy"
 HEARTBEAT = "policy/heartbeat"
 TASK = "task"

@@ -277,7 +277,7 @@ def test_every_shipped_robot_with_a_vendor_stays_within_its_limits() -> None:
 def test_models_that_do_not_fit() -> None:
     raw = yaml.safe_load(robot_file("ur5e").read_text())
     one(robot.model(RobotSpec.from_mapping(raw)), Level.OK)
-    one(robot.model(RobotSpec.from_mapping(raw | {"model": "ur6e"})), Level.FAIL, "unknown model 'ur6e'; valid: fr3")
+    one(robot.model(RobotSpec.from_mapping(raw | {"model": "ur6e"})), Level.FAIL, "unknown model 'ur6e'; valid: ", "fr3")
     one(robot.model(RobotSpec.from_mapping(raw | {"tool_frame": "tool0"})), Level.FAIL, "'tool0'")
     del raw["workspace"]
     one(robot.model(RobotSpec.from_mapping(raw)), Level.WARN, "no workspace")

@@ -15,7 +15,6 @@ from robot_stack.core.robot_spec import ActionKind, ActionSpec, RobotSpec
 from robot_stack.core.types import FloatArray
 from robot_stack.drivers.mujoco_kinematics import MujocoKinematics
 from robot_stack.drivers.tool_jog import TOOL_SPEED, TURN_SPEED, make_jog
-from robot_stack.drivers.tool_pose import ToolPose
 from robot_stack.paths import config_dir, robot_file
 
 SIM = RobotSpec.load(robot_file("sim_metaworld"))
@@ -59,14 +58,14 @@ def test_a_joint_level_arm_turns_its_tool_where_it_is_about_an_axis_of_the_base(
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
 def test_an_arm_of_five_joints_moves_its_tool_straight_and_turns_it_where_it_can(axis: int, sign: float) -> None:
     joints, start = FIVE.commands[0].joints, np.array([0.2, -0.4, 0.6, 0.7, 0.1, 1.0])
-    jog, tool = make_jog(FIVE), ToolPose(config_dir() / "model" / "so101.xml", joints, "tool")
+    jog, tool = make_jog(FIVE), MujocoKinematics(config_dir() / "model" / "so101.xml", joints, ("tool",))
 
     def walk(motion: FloatArray) -> tuple[FloatArray, Rotation]:
         """How far the tool gets in ten actions, and its turn."""
         target = start
         for _ in range(10):
             target = jog.moved(target, motion, speed=0.4)
-        before, after = tool.pose(start[:5]), tool.pose(target[:5])
+        before, after = tool.poses(start[:5])[0], tool.poses(target[:5])[0]
         return after[0] - before[0], Rotation.from_rotvec(after[1]) * Rotation.from_rotvec(before[1]).inv()
 
     moved, turned = walk(sign * np.eye(6)[axis])

@@ -46,7 +46,7 @@ class Driver:
         self.outs: dict[str, Any] = {}
         self.publish(PICTURES, CompressedImage)
         self.publish(topics.JOINT_STATES, JointState)
-        self.publish(topics.EE_POSE, PoseStamped)
+        self.publish("ee_pose", PoseStamped)
         for command, message in zip(SPEC.commands, (JointTrajectory, Float64MultiArray), strict=True):
             spy.node.create_subscription(message, command.topic, lambda _: None, topics.COMMANDS)
         spy.node.create_timer(0.02, self._say)

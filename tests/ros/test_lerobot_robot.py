@@ -72,7 +72,7 @@ class Cell:
     def begin(self) -> None:
         self.spy = spy = Spy()
         spy.listen(topics.JOINT_STATES, JointState)
-        spy.listen(topics.EE_POSE, PoseStamped)
+        spy.listen("ee_pose", PoseStamped)
         spy.listen(topics.COMMITTED_ACTIONS, JointTrajectory)
         spy.listen(topics.TARGET_IN_FORCE, JointTrajectory)
         spy.listen(self.spec.commands[0].topic, JointTrajectory)
@@ -187,11 +187,11 @@ def test_chunks_move_a_lerobot_arm_within_its_limits(cell: Cell) -> None:
 
     # The tool's pose is that of the joints of the same stamp.
     stamped = {convert.to_ns(m.header.stamp): np.array(m.position[:5]) for _, m in list(cell.spy.heard[topics.JOINT_STATES])}
-    _, pose = cell.spy.heard[topics.EE_POSE][len(stamped) // 2]
+    _, pose = cell.spy.heard["ee_pose"][len(stamped) // 2]
     tool = MujocoKinematics(config_dir() / "model" / "so101.xml", cell.spec.commands[0].joints, ("tool",))
     place, turn = tool.poses(stamped[convert.to_ns(pose.header.stamp)])[0]
-    np.testing.assert_allclose(convert.pose_values(pose, topics.EE_POSE)[:3], place, atol=1e-9)
-    assert math.isclose(np.linalg.norm(convert.pose_values(pose, topics.EE_POSE)[3:]), np.linalg.norm(turn), abs_tol=1e-6)
+    np.testing.assert_allclose(convert.pose_values(pose, "ee_pose")[:3], place, atol=1e-9)
+    assert math.isclose(np.linalg.norm(convert.pose_values(pose, "ee_pose")[3:]), np.linalg.norm(turn), abs_tol=1e-6)
 
 
 def test_a_killed_executor_leaves_the_arm_where_its_last_message_says(cell: Cell) -> None:

@@ -59,6 +59,17 @@ def test_an_external_arm_gets_cameras_kinematics_and_an_executor() -> None:
     assert nodes["recorder"].stops is nodes["camera_front"].stops is Stops.LAST
 
 
+def test_a_robot_of_lerobot_is_driven_by_the_device_file_that_its_cell_names(tmp_path: Path) -> None:
+    arm = {"driver": "lerobot", "device": "so101", "latency_ms": 0.0, "tells_pose": True}
+    cameras = [{"name": name, "driver": "opencv", "device": f"/dev/{name}", "latency_ms": 0.0} for name in ("front", "wrist")]
+    cell = cell_file(tmp_path, robot="so101", arm=arm, cameras=cameras)
+    nodes = {node.name: node for node in processes(Setup(robot="so101", cell=cell, source="nobody"))}
+    assert list(nodes) == ["lerobot_robot", "camera_front", "camera_wrist", "executor"]
+    assert nodes["lerobot_robot"].parameters["device"] == "so101"
+    assert list(yaml.safe_load(nodes["lerobot_robot"].parameter_file.read_text())) == ["lerobot_robot"]
+    assert nodes["executor"].parameters["target_in_force"] is True
+
+
 def test_simulated_robots_need_no_cell_and_are_stopped_after_the_executor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROPHRL_CELL", str(EXAMPLE))  # of the real robot that one has, too
     for robot in ("sim_arm", "sim_metaworld"):
@@ -170,11 +181,11 @@ def test_an_arm_with_a_foreign_driver_is_seen_and_moved(robot: str, foreign_driv
         assert set(up.processes.pids) == {"camera_front", "kinematics", "executor"}
         spy = Spy()
         try:
-            wanted = {topics.EE_POSE: PoseStamped, "their_pose": PoseStamped, topics.JOINT_STATES: JointState}
+            wanted = {"ee_pose": PoseStamped, "their_pose": PoseStamped, topics.JOINT_STATES: JointState}
             wanted |= {pictures: CompressedImage, topics.COMMITTED_ACTIONS: JointTrajectory}
             for topic, message in wanted.items():
                 spy.listen(topic, message)
-            until(lambda: spy.heard[pictures] and spy.heard[topics.EE_POSE], "pictures and poses")
+            until(lambda: spy.heard[pictures] and spy.heard["ee_pose"], "pictures and poses")
             image = convert.image_array(spy.heard[pictures][-1][1], pictures)
             assert any(shows(image, number) for number in range(6))
 
@@ -205,7 +216,7 @@ def test_an_arm_with_a_foreign_driver_is_seen_and_moved(robot: str, foreign_driv
             assert moved()
             up.trigger("executor/deactivate")
             theirs = {convert.to_ns(m.header.stamp): m.pose for _, m in spy.heard["their_pose"]}
-            ours = {convert.to_ns(m.header.stamp): m for _, m in spy.heard[topics.EE_POSE]}
+            ours = {convert.to_ns(m.header.stamp): m for _, m in spy.heard["ee_pose"]}
         finally:
             spy.close()
     assert not any("Traceback" in log.read_text() for log in (tmp_path / "logs").glob("*.log"))
@@ -229,9 +240,9 @@ def test_kinematics_ignore_grippers_and_say_what_is_missing(domain: int, tmp_pat
     spec = RobotSpec.load(robot_file("ur5e"))
     with Processes([node], domain, tmp_path) as children:
         spy = Spy()
-        spy.listen(topics.EE_POSE, PoseStamped)
+        spy.listen("ee_pose", PoseStamped)
         out = spy.publisher(topics.JOINT_STATES, JointState)
-        until(lambda: spy.node.count_publishers(topics.EE_POSE), "the node")
+        until(lambda: spy.node.count_publishers("ee_pose"), "the node")
         names, stamp = ["other_joint", *reversed(spec.joint_names)], 0
 
         def say(names: list[str]) -> None:
@@ -241,10 +252,10 @@ def test_kinematics_ignore_grippers_and_say_what_is_missing(domain: int, tmp_pat
 
         def heard() -> bool:
             say(names)
-            return bool(spy.heard[topics.EE_POSE])
+            return bool(spy.heard["ee_pose"])
 
         until(heard, "a pose")
-        place = spy.heard[topics.EE_POSE][-1][1].pose.position
+        place = spy.heard["ee_pose"][-1][1].pose.position
         # Stretched out along -x by Universal Robots' parameters: a2 + a3, d4 + d6 + tool to the side, d1 - d5 high.
         np.testing.assert_allclose([place.x, place.y, place.z], [-0.8172, -0.1333 - 0.0996 - 0.174, 0.1625 - 0.0997], atol=1e-6)
         say(["robotiq_85_left_knuckle_joint"])
