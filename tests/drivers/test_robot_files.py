@@ -99,7 +99,7 @@ def test_the_inverse_of_a_pose_has_that_pose(name: str) -> None:
     arm = InverseKinematics(model_file(spec), spec.joint_names, spec.tools[0].frame, lower, upper)
     rng, solved = np.random.default_rng(0), 0
     for _ in range(40):
-        position, turn = arm.poses(np.clip(READY[name] + rng.uniform(-0.3, 0.3, joints.sum()), lower, upper))[0]
+        position, turn = arm.pose(np.clip(READY[name] + rng.uniform(-0.3, 0.3, joints.sum()), lower, upper))
         try:
             found = arm.solve(READY[name], position, turn)
         except UnreachablePoseError:

@@ -99,7 +99,7 @@ def test_a_camera_with_a_driver_of_somebody_else_is_not_started(tmp_path: Path) 
         ({"robot": "ur5e"}, {"arm": {"driver": "telepathy", "latency_ms": 0}}, "unknown driver of the arm .*valid: external"),
         ({"robot": "ur5e"}, {"cameras": None}, "cameras must be a non-empty list"),
         ({"robot": "ur5e", "lock_step": True}, {}, "robot ur5e runs in real time"),
-        ({"robot": "ur5e", "source": "behaviour"}, {}, "robot ur5e follows a policy or the keyboard"),
+        ({"robot": "ur5e", "source": "behaviour"}, {}, "robot ur5e follows a policy or a person"),
     ],
 )
 def test_what_does_not_fit_is_refused(
