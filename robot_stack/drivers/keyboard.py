@@ -40,19 +40,19 @@ class KeyboardSettings:
 class Keyboard:
     """Reads keys from the terminal without waiting for a line; a ``Hand``.
 
-    Only keys that ask for motion count for the deadman, so marking an episode moves nothing.
+    Only keys that ask for motion count for the deadman, so marking an episode moves nothing. The terminal is standard input, or
+    else that of the session: ``ros2 launch`` gives its processes a pipe to read from.
 
     Args:
         settings: see ``KeyboardSettings``.
         tell: told when the terminal is gone, which stops the arm for good.
 
     Raises:
-        ProphRLError: standard input is not a terminal.
+        ProphRLError: there is no terminal, or it belongs to another program now.
     """
 
     def __init__(self, settings: KeyboardSettings | None = None, tell: Callable[[str], None] = lambda _: None) -> None:
-        if not sys.stdin.isatty():
-            raise ProphRLError("keyboard teleoperation needs a terminal as standard input; start it in one, not through a pipe")
+        self._descriptor = _terminal()
         self._settings, self._tell = settings or KeyboardSettings(), tell
         self._lock = threading.Lock()
         self._motion: FloatArray = np.zeros(6)
@@ -65,7 +65,6 @@ class Keyboard:
     def open(self) -> None:
         if self._thread is not None:
             return
-        self._descriptor = sys.stdin.fileno()
         self._before = termios.tcgetattr(self._descriptor)
         tty.setcbreak(self._descriptor)
         self._ending, self._end = os.pipe()
@@ -126,7 +125,23 @@ class Keyboard:
             except OSError:  # what a terminal says whose other end has been closed
                 typed = b""
             if not typed:
+                with self._lock:
+                    self._pressed_ns = None
                 self._tell("the terminal is gone: no key can be pressed any more, so the arm holds")
                 return
             for key in typed.decode(errors="ignore"):
                 self._press(key)
+
+
+def _terminal() -> int:
+    """A descriptor of the terminal."""
+    if sys.stdin.isatty():
+        return sys.stdin.fileno()
+    try:
+        descriptor = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
+    except OSError as error:
+        raise ProphRLError("keyboard teleoperation needs a terminal; start it in one") from error
+    if os.tcgetpgrp(descriptor) != os.getpgrp():  # reading would stop this process
+        os.close(descriptor)
+        raise ProphRLError("keyboard teleoperation runs in the background of its terminal; start it in the foreground")
+    return descriptor
