@@ -120,6 +120,16 @@ def test_an_unplugged_leader_holds_is_told_once_and_comes_back_by_approaching_an
     assert target is not None and target[4] - HERE[4] == pytest.approx(0.5 * SPEC.max_step[4])
 
 
+def test_a_leader_that_hangs_holds(make: Callable[..., Leader]) -> None:
+    leader = make("enabled")
+    leader.device.open()
+    leader.hold(enabled=True)
+    until(lambda: leader.target() is not None, "the approach")
+    leader.hold(enabled=True, hangs=3.0)
+    until(lambda: leader.target() is None, "the hold")
+    assert not leader.told  # it has not failed: it says nothing
+
+
 def test_one_that_does_not_come_back_is_given_up(make: Callable[..., Leader]) -> None:
     leader = make("enabled", attempts=3)
     leader.device.open()

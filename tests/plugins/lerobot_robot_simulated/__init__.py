@@ -107,7 +107,7 @@ class SimulatedArm(Robot):
 @TeleoperatorConfig.register_subclass("simulated_leader")
 @dataclass
 class SimulatedLeaderConfig(TeleoperatorConfig):
-    """``plug``: the file, with the pose of the leader as JSON."""
+    """``plug``: the file, with the pose of the leader as JSON; "hangs" in it makes a reading last that long [s]."""
 
     plug: str = ""
 
@@ -152,6 +152,7 @@ class SimulatedLeader(Teleoperator):
             pose = json.loads(Path(self.config.plug).read_text())
         except FileNotFoundError as error:
             raise DeviceNotConnectedError("the leader has been unplugged") from error
+        time.sleep(pose.get("hangs", 0.0))
         return {f"{joint}.pos": pose.get(joint, 0.0) for joint in JOINTS} | {"enabled": pose.get("enabled", False)}
 
     def send_feedback(self, feedback: dict[str, Any]) -> None: ...
