@@ -1,6 +1,7 @@
 """A robot moved by a scripted behaviour, with the recorder: ``ros2 launch robot_stack record.launch.py behaviour:=noisy``.
 
-For episodes one after another, labelled by the simulator, there is ``prophrl record``.
+For episodes one after another, labelled by the simulator, there is ``prophrl record``; other robots are recorded while they are
+driven (teleop.launch.py) or follow a policy (deploy.launch.py).
 """
 
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
@@ -8,21 +9,17 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, ThisLaunchFileDir
 
 from launch import LaunchDescription
+from robot_stack.bringup import LAUNCH_ARGUMENTS
 
-ARGUMENTS = {
-    "robot": "sim_metaworld",
-    "task": "button-press-topdown-v3",
-    "behaviour": "expert",
-    "folder": "episodes",
-    "domain": "0",
-    "namespace": "",
-    "log_level": "info",
-}
+OWN = {"source": "behaviour", "record": "true"}
 
 
 def generate_launch_description() -> LaunchDescription:
     """Read by ``ros2 launch``."""
-    declared = [DeclareLaunchArgument(name, default_value=default) for name, default in ARGUMENTS.items()]
+    declared = [
+        DeclareLaunchArgument(name, default_value=OWN.get(name, argument.default), description=argument.description)
+        for name, argument in LAUNCH_ARGUMENTS.items()
+    ]
     bringup = PythonLaunchDescriptionSource(PathJoinSubstitution([ThisLaunchFileDir(), "bringup.launch.py"]))
-    given = {name: LaunchConfiguration(name) for name in ARGUMENTS}
+    given = {name: LaunchConfiguration(name) for name in LAUNCH_ARGUMENTS}
     return LaunchDescription([*declared, IncludeLaunchDescription(bringup, launch_arguments=given.items())])

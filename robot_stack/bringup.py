@@ -1,166 +1,23 @@
 """Which processes a robot needs, as data: used by ``launch/``, by ``prophrl up`` and by the episode runner. Imports no ROS."""
 
-import enum
-import json
 import os
 import shutil
-import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from robot_stack.arm_drivers import DRIVERS, ArmDriver
 from robot_stack.core.cell import CameraDriver, Cell, CellCamera
 from robot_stack.core.errors import ProphRLError, UnknownNameError
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.paths import config_dir, robot_file
+from robot_stack.robot_setup import NodeProcess, Setup, Stops
 
 SEGMENT_BYTES = 32 << 20  # of shared memory for each process, as in config/dds/fastdds.xml
 PROCESSES = 8  # robot, executor, source, recorder, operator, and a few tools to look on
 CELL_VARIABLE = "PROPHRL_CELL"
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What to bring up.
-
-    Attributes:
-        robot: name of the robot file, or a path to one.
-        cell: path of the cell file; "": that of the environment variable PROPHRL_CELL, where a robot needs one.
-        source: who moves the arm: "policy", "behaviour" (scripted, sim_metaworld only), a device of ``PERSONS``, or "nobody":
-            chunks come from elsewhere, or the robot is only looked at.
-        policy, exploration: for source "policy": "onnx:<folder>", and the noise level with which it acts.
-        behaviour, noise: for source "behaviour", see ``drivers.behaviours``.
-        leader: for source "lerobot": device file of a teleoperator, a name in config/lerobot or a path.
-        deadman: for source "lerobot": who holds one, see ``ros.teleop_devices``.
-        task: of a simulated robot; of a real one, its name in the episodes.
-        lock_step: simulated robots: time advances with the commands, as fast as the machine can.
-        horizon: ticks of an episode in lock-step; 0: no end.
-        stop_at_success: end an episode in lock-step at its first success.
-        record: start the recorder, too.
-        folder: where it writes.
-    """
-
-    robot: str = "sim_metaworld"
-    cell: str = ""
-    source: str = "policy"
-    policy: str = ""
-    exploration: float = 0.0
-    behaviour: str = "expert"
-    noise: float = 1.0
-    leader: str = ""
-    deadman: str = "keyboard"
-    task: str = "button-press-topdown-v3"
-    lock_step: bool = False
-    horizon: int = 0
-    stop_at_success: bool = False
-    record: bool = False
-    folder: str = "episodes"
-
-
-class Stops(enum.IntEnum):
-    """When a process is stopped: whoever wants to move the arm first, then the executor, which brakes, then all others."""
-
-    FIRST = 0
-    SECOND = 1
-    LAST = 2
-
-
-@dataclass(frozen=True)
-class NodeProcess:
-    """One process with one node.
-
-    Attributes:
-        name: of the node.
-        module: its module, run with ``python -m``; its last part is the name of the executable for ``ros2 run``.
-        parameters: on top of ``config/ros/<parameter_set>.yaml``.
-        terminal: whether it reads the terminal.
-        lifecycle: whether it has to be configured and activated.
-        parameter_set: where several nodes share a file; "": the node's name.
-        stops: see ``Stops``.
-    """
-
-    name: str
-    module: str
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    terminal: bool = False
-    lifecycle: bool = False
-    parameter_set: str = ""
-    stops: Stops = Stops.LAST
-
-    @property
-    def executable(self) -> str:
-        return self.module.rsplit(".", maxsplit=1)[-1]
-
-    @property
-    def parameter_file(self) -> Path:
-        return config_dir() / "ros" / f"{self.parameter_set or self.name}.yaml"
-
-    def command(self) -> list[str]:
-        """Argument list that starts it without launch."""
-        given = [f"{name}:={json.dumps(value)}" for name, value in self.parameters.items()]
-        arguments = [part for item in given for part in ("-p", item)]
-        if self.parameter_set:
-            arguments += ["-r", f"__node:={self.name}"]
-        return [sys.executable, "-m", self.module, "--ros-args", "--params-file", str(self.parameter_file), *arguments]
-
-
-def sim_metaworld(setup: Setup, _: Cell | None) -> tuple[NodeProcess, ...]:
-    """The embedded robot."""
-    episode = {"task": setup.task, "horizon": setup.horizon, "stop_at_success": setup.stop_at_success}
-    parameters = {"robot": setup.robot, "lock_step": setup.lock_step, **episode}
-    return (NodeProcess("sim_robot", "robot_stack.ros.sim_robot_node", parameters),)
-
-
-def sim_arm(setup: Setup, _: Cell | None) -> tuple[NodeProcess, ...]:
-    """The simulated joint-level arm."""
-    return (NodeProcess("sim_arm", "robot_stack.ros.sim_arm_node", {"robot": setup.robot}),)
-
-
-def lerobot_robot(setup: Setup, cell: Cell | None) -> tuple[NodeProcess, ...]:
-    """Any robot of LeRobot, by the device file that the cell names; its process brings torch."""
-    assert cell is not None, "a real robot has a cell"
-    parameters = {"robot": setup.robot, "device": cell.arm.device}
-    return (NodeProcess("lerobot_robot", "robot_stack.ros.lerobot_robot_node", parameters),)
-
-
-def external(_setup: Setup, _cell: Cell | None) -> tuple[NodeProcess, ...]:
-    """An arm whose own ROS driver runs already (ur_robot_driver, franka_ros2): nothing of ours."""
-    return ()
-
-
-@dataclass(frozen=True)
-class ArmDriver:
-    """How an arm is driven, and what of the robot's topics that brings.
-
-    Attributes:
-        nodes: makes the processes, from the setup and the cell (None: a simulated robot).
-        simulated: needs no cell; chosen by the robot's name.
-        lock_step: whether it can wait for commands.
-        brings_cameras: it publishes the robot's cameras.
-        tells_pose: it publishes ``ee_pose``, whatever the cell says.
-        tells_target: it publishes ``target_in_force``.
-        elsewhere: it was started by somebody else, in the domain of the shell.
-    """
-
-    nodes: Callable[[Setup, Cell | None], tuple[NodeProcess, ...]]
-    simulated: bool = False
-    lock_step: bool = False
-    brings_cameras: bool = False
-    tells_pose: bool = False
-    tells_target: bool = False
-    elsewhere: bool = False
-
-
-_SIMULATED = {"simulated": True, "brings_cameras": True, "tells_pose": True, "tells_target": True}
-DRIVERS: Mapping[str, ArmDriver] = {
-    "sim_metaworld": ArmDriver(sim_metaworld, lock_step=True, **_SIMULATED),
-    "sim_arm": ArmDriver(sim_arm, **_SIMULATED),
-    "sim_arm_pose": ArmDriver(sim_arm, **_SIMULATED),
-    "sim_two_arms": ArmDriver(sim_arm, **_SIMULATED),
-    "lerobot": ArmDriver(lerobot_robot, tells_pose=True, tells_target=True),
-    "external": ArmDriver(external, elsewhere=True),
-}
+DOMAIN_VARIABLE = "ROS_DOMAIN_ID"
 LIVE_DEPTH = (
     5  # messages of a stream that wait for a node in real time: whoever is late wants the youngest, not a queue of old ones
 )
@@ -228,12 +85,16 @@ def processes(setup: Setup) -> tuple[NodeProcess, ...]:
         raise ProphRLError("source 'policy' needs a policy: give the folder of an exported one")
     if setup.source in PERSONS and setup.lock_step:
         raise ProphRLError(f"a person ({setup.source}) needs real time and cannot drive in lock-step")
-    if setup.source == "lerobot" and not setup.leader:
-        raise ProphRLError("source 'lerobot' needs a leader: give a device file in config/lerobot, or a path to one")
+    if setup.takeover and (setup.source != "policy" or setup.lock_step):
+        raise ProphRLError("a person can take over from a policy in real time only: takeover needs source 'policy'")
+    if setup.takeover and setup.takeover not in PERSONS:
+        raise UnknownNameError("device of a person who takes over", setup.takeover, PERSONS)
+    if "lerobot" in (setup.source, setup.takeover) and not setup.leader:
+        raise ProphRLError("device 'lerobot' needs a leader: give a device file in config/lerobot, or a path to one")
     shared = {"robot": setup.robot, "lock_step": setup.lock_step, "use_sim_time": setup.lock_step}
     live = {} if setup.lock_step else {"sensor_depth": LIVE_DEPTH}
     followed = {"source": "policy" if setup.source in ("policy", "nobody") else "teleop"}
-    told = {"target_in_force": robot.driver.tells_target}
+    told = {"target_in_force": robot.driver.tells_target, "takeover": bool(setup.takeover)}
     executor = NodeProcess(
         "executor", "robot_stack.ros.executor_node", {**shared, **live, **followed, **told}, stops=Stops.SECOND
     )
@@ -244,12 +105,16 @@ def processes(setup: Setup) -> tuple[NodeProcess, ...]:
 
 def default_source(robot: str, policy: str) -> str:
     """Who moves a robot for whom nobody has said it: the policy that was given, the embedded robot's script, or nobody."""
-    return "policy" if policy else "behaviour" if robot == "sim_metaworld" else "nobody"
+    return "policy" if policy else "behaviour" if _is_embedded(robot) else "nobody"
 
 
 def default_task(robot: str) -> str:
     """The task of a robot for whom nobody has said it: only the embedded one is about one."""
-    return Setup.task if robot == "sim_metaworld" else ""
+    return Setup.task if _is_embedded(robot) else ""
+
+
+def _is_embedded(robot: str) -> bool:
+    return RobotSpec.load(robot_file(robot)).name == "sim_metaworld"
 
 
 def _devices(setup: Setup, robot: Robot) -> tuple[NodeProcess, ...]:
@@ -277,15 +142,20 @@ def _source(setup: Setup, shared: Mapping[str, Any], live: Mapping[str, Any]) ->
     if setup.source == "policy":
         module, parameters = "robot_stack.ros.policy_node", {**shared, **live, "policy": setup.policy}
         parameters["exploration"] = float(setup.exploration)
-        return (NodeProcess("policy", module, parameters, lifecycle=True, stops=Stops.FIRST),)
-    parameters = {**shared, "device": setup.source, "task": setup.task}
-    if setup.source == "behaviour":
+        policy = NodeProcess("policy", module, parameters, lifecycle=True, stops=Stops.FIRST)
+        return (policy, _teleop(setup, shared, setup.takeover)) if setup.takeover else (policy,)
+    return (_teleop(setup, shared, setup.source),)
+
+
+def _teleop(setup: Setup, shared: Mapping[str, Any], device: str) -> NodeProcess:
+    parameters = {**shared, "device": device, "task": setup.task, "takeover": bool(setup.takeover)}
+    if device == "behaviour":
         parameters |= {"behaviour": setup.behaviour, "noise": float(setup.noise)}
-    if setup.source == "lerobot":
+    if device == "lerobot":
         parameters |= {"lerobot": setup.leader, "deadman": setup.deadman}
-    terminal = "keyboard" in (setup.source, setup.deadman if setup.source == "lerobot" else "")
+    terminal = "keyboard" in (device, setup.deadman if device == "lerobot" else "")
     module = "robot_stack.ros.teleop_node"
-    return (NodeProcess("teleop", module, parameters, terminal=terminal, lifecycle=True, stops=Stops.FIRST),)
+    return NodeProcess("teleop", module, parameters, terminal=terminal, lifecycle=True, stops=Stops.FIRST)
 
 
 def environment(domain: int) -> dict[str, str]:
@@ -294,7 +164,7 @@ def environment(domain: int) -> dict[str, str]:
     Other machines take part where ROS_STATIC_PEERS names them.
     """
     settings = {
-        "ROS_DOMAIN_ID": str(domain),
+        DOMAIN_VARIABLE: str(domain),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "RMW_IMPLEMENTATION": "rmw_fastrtps_cpp",
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),  # processes share the cores already
@@ -303,3 +173,84 @@ def environment(domain: int) -> dict[str, str]:
     if shared_memory.is_dir() and shutil.disk_usage(shared_memory).free > PROCESSES * SEGMENT_BYTES:
         settings["FASTDDS_DEFAULT_PROFILES_FILE"] = str(config_dir() / "dds" / "fastdds.xml")
     return settings
+
+
+@dataclass(frozen=True)
+class LaunchArgument:
+    """An argument of the launch files.
+
+    Attributes:
+        default: as text.
+        description: for ``ros2 launch --show-args``.
+    """
+
+    default: str
+    description: str
+
+
+LAUNCH_ARGUMENTS: Mapping[str, LaunchArgument] = {
+    "robot": LaunchArgument("sim_metaworld", "a robot file in config/robot, or a path to one"),
+    "cell": LaunchArgument("", f"cell file of a real robot; empty: that of {CELL_VARIABLE}"),
+    "source": LaunchArgument("", f"who moves the arm: {', '.join(SOURCES)}; empty: the policy given, a script, or nobody"),
+    "policy": LaunchArgument("", "folder of an exported policy"),
+    "behaviour": LaunchArgument("expert", "of source behaviour: expert, noisy or random"),
+    "task": LaunchArgument("", "of the embedded robot; of another one, its name in the episodes"),
+    "record": LaunchArgument("true", "whether the recorder runs; its ~/start begins an episode"),
+    "folder": LaunchArgument("episodes", "where it writes"),
+    "autostart": LaunchArgument("true", "whether lifecycle nodes are configured"),
+    "activate": LaunchArgument("false", "whether the arm may move at once: the source and the executor are activated"),
+    "domain": LaunchArgument("", f"ROS domain; empty: {DOMAIN_VARIABLE} of the shell, else 0"),
+    "namespace": LaunchArgument("", "of all nodes"),
+    "log_level": LaunchArgument("info", "of all nodes"),
+}
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What a launch file has to start.
+
+    Attributes:
+        nodes: the processes.
+        variables: environment of all of them.
+    """
+
+    nodes: tuple[NodeProcess, ...]
+    variables: Mapping[str, str]
+
+
+def launched(given: Mapping[str, str]) -> Launch:
+    """What launch arguments ask for.
+
+    Args:
+        given: value of each of ``LAUNCH_ARGUMENTS``.
+
+    Raises:
+        ProphRLError: see ``processes``; or an argument is neither true nor false, or no number.
+    """
+    robot, policy = given["robot"], given["policy"]
+    setup = Setup(
+        robot=robot,
+        cell=given["cell"],
+        source=given["source"] or default_source(robot, policy),
+        policy=f"onnx:{policy}" if policy else "",
+        behaviour=given["behaviour"],
+        task=given["task"] or default_task(robot),
+        record=_flag(given, "record"),
+        folder=given["folder"],
+    )
+    nodes, activate = processes(setup), _flag(given, "activate")
+    source = next((node.name for node in nodes if node.lifecycle), "")
+    if activate or (source and _flag(given, "autostart")):
+        parameters = {"source": source, "activate": activate}
+        nodes = (*nodes, NodeProcess("starter", "robot_stack.ros.starter_node", parameters))
+    domain = given["domain"] or os.environ.get(DOMAIN_VARIABLE, "0")
+    if not domain.isdigit():
+        raise ProphRLError(f"domain:={domain}: expected a number")
+    return Launch(nodes, environment(int(domain)))
+
+
+def _flag(given: Mapping[str, str], name: str) -> bool:
+    values = {"true": True, "false": False}
+    if given[name].lower() not in values:
+        raise UnknownNameError(f"value of {name}", given[name], values)
+    return values[given[name].lower()]

@@ -1,0 +1,122 @@
+"""Brings the nodes of a launch file to life, and ends: configures the source and, on request, lets the arm move."""
+
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import rclpy
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from std_srvs.srv import Trigger
+
+from robot_stack.core.errors import ProphRLError
+from robot_stack.ros.node import declare_parameters, guarded_main
+
+WAIT_S = 120.0  # for a node that imports and loads on a busy machine
+LOOK_S = 1.0  # after which a lost answer is asked for again
+
+
+@dataclass(frozen=True)
+class StarterSettings:
+    """Parameters of the node.
+
+    Attributes:
+        source: name of the lifecycle node that moves the arm; "": there is none.
+        activate: whether it is activated, too, and the executor after it.
+    """
+
+    source: str = ""
+    activate: bool = False
+
+
+class StarterNode(Node):
+    """See the module."""
+
+    def __init__(self) -> None:
+        super().__init__("starter")
+        self._settings = declare_parameters(self, StarterSettings)
+
+    def start(self) -> None:
+        """Do it.
+
+        Raises:
+            ProphRLError: a node refused or did not come.
+        """
+        source, activate = self._settings.source, self._settings.activate
+        if source:
+            self._bring(source, Transition.TRANSITION_CONFIGURE, State.PRIMARY_STATE_INACTIVE, "configured")
+        if source and activate:
+            self._bring(source, Transition.TRANSITION_ACTIVATE, State.PRIMARY_STATE_ACTIVE, "active")
+        if activate:
+            answer = self._ask("executor/activate", Trigger, Trigger.Request())
+            if not answer.success:
+                raise ProphRLError(f"executor/activate refused: {answer.message}")
+            self.get_logger().info("the executor is active: the arm may move")
+        elif source:
+            self.get_logger().info(f"to move: ros2 lifecycle set {source} activate, then call executor/activate")
+
+    def _bring(self, node: str, transition: int, wanted: int, word: str) -> None:
+        """Let a node make a transition. Its answer takes as long as a policy loads, and may be lost; the state tells, too."""
+        if self._state(node) == wanted:
+            return
+        request = ChangeState.Request(transition=Transition(id=transition))
+        client = self.create_client(ChangeState, f"{node}/change_state")
+        self._wait_for(client)
+        future = client.call_async(request)
+        until_s = time.monotonic() + WAIT_S
+        while not future.done() and self._state(node) != wanted:
+            if time.monotonic() > until_s:
+                raise ProphRLError(f"node {node} was not {word} within {WAIT_S:.0f} s")
+            rclpy.spin_until_future_complete(self, future, timeout_sec=LOOK_S)
+        if future.done() and not future.result().success and self._state(node) != wanted:
+            raise ProphRLError(f"node {node} could not be {word}; its output says why")
+        self.get_logger().info(f"{node} is {word}")
+
+    def _state(self, node: str) -> int:
+        return int(self._ask(f"{node}/get_state", GetState, GetState.Request()).current_state.id)
+
+    def _ask(self, service: str, kind: Any, request: Any) -> Any:
+        """The answer of a service that may be asked again."""
+        client = self.create_client(kind, service)
+        try:
+            self._wait_for(client)
+            until_s = time.monotonic() + WAIT_S
+            while time.monotonic() < until_s:
+                future = client.call_async(request)
+                rclpy.spin_until_future_complete(self, future, timeout_sec=LOOK_S)
+                if future.done():
+                    return future.result()
+        finally:
+            self.destroy_client(client)
+        raise ProphRLError(f"service {service} did not answer within {WAIT_S:.0f} s")
+
+    def _wait_for(self, client: Any) -> None:
+        until_s = time.monotonic() + WAIT_S
+        while not client.wait_for_service(timeout_sec=LOOK_S):
+            if not rclpy.ok():
+                raise ExternalShutdownException
+            if time.monotonic() > until_s:
+                raise ProphRLError(f"service {client.srv_name} did not come within {WAIT_S:.0f} s")
+
+
+def _start() -> None:
+    rclpy.init()
+    try:
+        node = StarterNode()
+        node.start()
+        node.destroy_node()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        rclpy.try_shutdown()
+
+
+def main(_: Any = None) -> int:
+    return guarded_main(_start)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
