@@ -193,6 +193,9 @@ LAUNCH_ARGUMENTS: Mapping[str, LaunchArgument] = {
     "cell": LaunchArgument("", f"cell file of a real robot; empty: that of {CELL_VARIABLE}"),
     "source": LaunchArgument("", f"who moves the arm: {', '.join(SOURCES)}; empty: the policy given, a script, or nobody"),
     "policy": LaunchArgument("", "folder of an exported policy"),
+    "takeover": LaunchArgument("", f"device by which a person may take over from the policy: {', '.join(PERSONS)}"),
+    "leader": LaunchArgument("", "of device lerobot: a teleoperator's device file, a name in config/lerobot or a path"),
+    "deadman": LaunchArgument("keyboard", "of device lerobot: who holds one: keyboard, gamepad, feature:<its own>"),
     "behaviour": LaunchArgument("expert", "of source behaviour: expert, noisy or random"),
     "task": LaunchArgument("", "of the embedded robot; of another one, its name in the episodes"),
     "record": LaunchArgument("true", "whether the recorder runs; its ~/start begins an episode"),
@@ -233,15 +236,18 @@ def launched(given: Mapping[str, str]) -> Launch:
         cell=given["cell"],
         source=given["source"] or default_source(robot, policy),
         policy=f"onnx:{policy}" if policy else "",
+        takeover=given["takeover"],
+        leader=given["leader"],
+        deadman=given["deadman"],
         behaviour=given["behaviour"],
         task=given["task"] or default_task(robot),
         record=_flag(given, "record"),
         folder=given["folder"],
     )
     nodes, activate = processes(setup), _flag(given, "activate")
-    source = next((node.name for node in nodes if node.lifecycle), "")
-    if activate or (source and _flag(given, "autostart")):
-        parameters = {"source": source, "activate": activate}
+    sources = ",".join(node.name for node in nodes if node.lifecycle)
+    if activate or (sources and _flag(given, "autostart")):
+        parameters = {"sources": sources, "activate": activate}
         nodes = (*nodes, NodeProcess("starter", "robot_stack.ros.starter_node", parameters))
     domain = given["domain"] or os.environ.get(DOMAIN_VARIABLE, "0")
     if not domain.isdigit():

@@ -32,6 +32,7 @@ DEVICE_HELP = (
 DEADMAN_HELP = (
     "for a teleoperator of LeRobot: what is held while the arm follows it: keyboard (space), gamepad, feature:<its own>"
 )
+TAKEOVER_HELP = "with --policy: how a person may take over from it: keyboard, gamepad, or lerobot:<device file>"
 CELL_HELP = "cell file of a real robot, as config/cell/example.yaml (default: the environment variable PROPHRL_CELL)"
 TASK_HELP = f"of the embedded robot (default: {DEFAULT_TASK}); of another one, its name in the episodes"
 OUT_HELP = "where the recorder writes (default: %(default)s)"
@@ -106,6 +107,8 @@ def up_main(argv: list[str]) -> int:
     parser.add_argument("robot", nargs="?", default="sim_metaworld", help=ROBOT_HELP)
     parser.add_argument("--cell", default="", help=CELL_HELP)
     parser.add_argument("--policy", help="folder of an exported policy")
+    parser.add_argument("--takeover", default="", help=TAKEOVER_HELP)
+    parser.add_argument("--deadman", default="keyboard", help=f"{DEADMAN_HELP} (default: %(default)s)")
     parser.add_argument("--activate", action="store_true", help="let the arm move at once; else it waits for executor/activate")
     parser.add_argument(
         "--behaviour",
@@ -137,7 +140,9 @@ def _live_setup(options: argparse.Namespace) -> Setup:
     shared = Setup(robot=options.robot, cell=options.cell, task=task, record=True, folder=options.out)
     policy = getattr(options, "policy", None)
     if policy:
-        return replace(shared, source="policy", policy=ONNX + policy)
+        device, _, leader = options.takeover.partition(":")
+        person = {"takeover": device, "leader": leader, "deadman": options.deadman}
+        return replace(shared, source="policy", policy=ONNX + policy, **person)
     if options.behaviour is None:
         return replace(shared, source=default_source(options.robot, ""))
     device, _, leader = options.behaviour.partition(":")

@@ -38,6 +38,7 @@ class Gamepad:
         self._heard_ns = 0
         self._e_stop = False
         self._marks: list[Mark] = []
+        self._switches = 0
 
     def open(self) -> None:
         with self._lock:
@@ -67,6 +68,7 @@ class Gamepad:
             if before is not None:
                 pressed = [mark for mark in Mark if buttons[getattr(mapping, mark)] and not before[getattr(mapping, mark)]]
                 self._marks += pressed
+                self._switches += bool(buttons[mapping.switch]) and not before[mapping.switch]
 
     def wish(self) -> Wish | None:
         mapping = self._settings.mapping
@@ -87,8 +89,8 @@ class Gamepad:
 
     def requests(self) -> Requests:
         with self._lock:
-            requests = Requests(self._e_stop, tuple(self._marks))
-            self._e_stop, self._marks = False, []
+            requests = Requests(self._e_stop, tuple(self._marks), self._switches)
+            self._e_stop, self._marks, self._switches = False, [], 0
             return requests
 
     def _deflection(self, motion: Axis | ButtonPair | None, buttons: Sequence[int]) -> float:

@@ -46,6 +46,8 @@ class GamepadMapping:
         deadman: button that has to be held.
         gripper_open, gripper_close, e_stop: buttons.
         start, success, failure, discard: buttons that mark an episode.
+        hand_back: button that lets the policy go on after a takeover.
+        switch: button for the other one of two arms.
         dead_zone: deflection up to which a stick counts as released; beyond it motion begins at 0.
     """
 
@@ -58,6 +60,8 @@ class GamepadMapping:
     success: int
     failure: int
     discard: int
+    hand_back: int
+    switch: int
     dead_zone: float = 0.1
 
     def __post_init__(self) -> None:
@@ -75,7 +79,7 @@ class GamepadMapping:
     @property
     def buttons(self) -> dict[str, int]:
         """Meaning -> button."""
-        names = ("deadman", "gripper_open", "gripper_close", "e_stop", *(mark.value for mark in Mark))
+        names = ("deadman", "gripper_open", "gripper_close", "e_stop", "switch", *(mark.value for mark in Mark))
         pairs = {
             f"{n} {s}": getattr(m, s) for n, m in self.motions.items() if isinstance(m, ButtonPair) for s in ("plus", "minus")
         }
@@ -131,6 +135,8 @@ LAYOUTS: Mapping[str, GamepadMapping] = {
         success=2,  # X (square)
         failure=4,  # back (select)
         discard=5,  # guide
+        hand_back=8,  # right stick pressed
+        switch=7,  # left stick pressed
     ),
     "xpad": GamepadMapping(
         motions={"x": Axis(1), "y": Axis(0), "z": Axis(4), "yaw": Axis(3), "pitch": Axis(7), "roll": Axis(6, -1.0)},
@@ -142,6 +148,8 @@ LAYOUTS: Mapping[str, GamepadMapping] = {
         success=2,
         failure=6,
         discard=8,
+        hand_back=10,
+        switch=9,
     ),
 }
 

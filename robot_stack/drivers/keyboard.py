@@ -19,11 +19,12 @@ from robot_stack.drivers.teleop_device import GripperWish, Mark, Requests, Wish
 HELP = (
     "a/d: x   w/s: y   r/f: up/down   space: gripper   j/l, i/k, u/o: turn about x, y, z, where the arm can\n"
     "e: e-stop   b: begin an episode   y: success   n: failure   x: discard   ctrl-C: end\n"
+    "t: the other one of two arms   p: after a takeover, the policy may go on\n"
     "The arm moves only while one of the keys of the first line is held."
 )
 KEY_PAIRS = ("da", "ws", "rf", "lj", "ik", "uo")  # plus and minus of x, y, z and of the turns about them
 DIRECTIONS = {key: (axis, sign) for axis, pair in enumerate(KEY_PAIRS) for key, sign in zip(pair, (1, -1), strict=True)}
-MARKS = {"b": Mark.START, "y": Mark.SUCCESS, "n": Mark.FAILURE, "x": Mark.DISCARD}
+MARKS = {"b": Mark.START, "y": Mark.SUCCESS, "n": Mark.FAILURE, "x": Mark.DISCARD, "p": Mark.HAND_BACK}
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Keyboard:
         self._toggles = 0
         self._e_stop = False
         self._marks: list[Mark] = []
+        self._switches = 0
         self._thread: threading.Thread | None = None
 
     def open(self) -> None:
@@ -94,8 +96,8 @@ class Keyboard:
 
     def requests(self) -> Requests:
         with self._lock:
-            requests = Requests(self._e_stop, tuple(self._marks))
-            self._e_stop, self._marks = False, []
+            requests = Requests(self._e_stop, tuple(self._marks), self._switches)
+            self._e_stop, self._marks, self._switches = False, [], 0
             return requests
 
     def _press(self, key: str) -> None:
@@ -104,6 +106,8 @@ class Keyboard:
             if key == "e":
                 self._e_stop = True
                 self._pressed_ns = None
+            elif key == "t":
+                self._switches += 1
             elif key in MARKS:
                 self._marks.append(MARKS[key])
             elif key == " " or key in DIRECTIONS:

@@ -13,12 +13,18 @@ from robot_stack.core.types import FloatArray
 
 
 class Mark(enum.StrEnum):
-    """What an operator says about an episode; the names of the recorder's services."""
+    """What an operator says about an episode, or to the executor."""
 
     START = "start"
     SUCCESS = "success"
     FAILURE = "failure"
     DISCARD = "discard"
+    HAND_BACK = "hand_back"  # after a takeover: the policy may go on
+
+    @property
+    def service(self) -> str:
+        """Who is told, relative to the robot's namespace."""
+        return f"{'executor' if self is Mark.HAND_BACK else 'recorder'}/{self.value}"
 
 
 @dataclass(frozen=True)
@@ -28,10 +34,12 @@ class Requests:
     Attributes:
         e_stop: whether the e-stop was pressed.
         marks: in the order in which they were given.
+        switches: how often the next one of several arms was asked for.
     """
 
     e_stop: bool = False
     marks: tuple[Mark, ...] = ()
+    switches: int = 0
 
 
 class TeleopDevice(Protocol):

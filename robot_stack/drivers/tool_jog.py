@@ -5,10 +5,9 @@ Shapes: A = numbers in one action. A motion [6] is three numbers along and three
 
 from typing import Protocol
 
-import numpy as np
-
 from robot_stack.core import se3
 from robot_stack.core.errors import ProphRLError
+from robot_stack.core.robot_parts import ToolSpec
 from robot_stack.core.robot_spec import ActionKind, RobotSpec
 from robot_stack.core.types import FloatArray
 from robot_stack.drivers.arm_model import model_file
@@ -33,10 +32,10 @@ class ToolJog(Protocol):
 class PositionJog:
     """For arms that are commanded by the position of their tool, and perhaps its rotation; others are not turned."""
 
-    def __init__(self, spec: RobotSpec) -> None:
-        kinds = list(spec.action_kinds)
-        self._position = [index for index, kind in enumerate(kinds) if kind is ActionKind.POSITION][:3]
-        self._rotation = [index for index, kind in enumerate(kinds) if kind is ActionKind.ROTATION][:3]
+    def __init__(self, spec: RobotSpec, tool: ToolSpec) -> None:
+        names = spec.action_names
+        pose = [names.index(name) for name in tool.pose_names if name in names]
+        self._position, self._rotation = pose[:3], pose[3:]
         self._step, self._turn = spec.max_step[self._position], spec.max_step[self._rotation]
 
     def moved(self, reference: FloatArray, motion: FloatArray, speed: float) -> FloatArray:
@@ -54,11 +53,11 @@ class JointJog:
         MissingDependencyError, UnknownNameError: see ``InverseKinematics``.
     """
 
-    def __init__(self, spec: RobotSpec) -> None:
-        self._joints = np.array([kind is ActionKind.JOINT for kind in spec.action_kinds])
-        names = [action.name for action in spec.actions if action.kind is ActionKind.JOINT]
+    def __init__(self, spec: RobotSpec, tool: ToolSpec) -> None:
+        names = tool.joints or [action.name for action in spec.actions if action.kind is ActionKind.JOINT]
+        self._joints = [spec.action_names.index(name) for name in names]
         lower, upper = spec.lower[self._joints], spec.upper[self._joints]
-        self._kinematics = InverseKinematics(model_file(spec), names, spec.tools[0].frame, lower, upper)
+        self._kinematics = InverseKinematics(model_file(spec), names, tool.frame, lower, upper)
         self._step_m, self._step_rad = TOOL_SPEED / spec.rate_hz, TURN_SPEED / spec.rate_hz
 
     def moved(self, reference: FloatArray, motion: FloatArray, speed: float) -> FloatArray:
@@ -71,17 +70,17 @@ class JointJog:
         return target
 
 
-def make_jog(spec: RobotSpec) -> ToolJog:
-    """The way to move the tool of a robot.
+def make_jog(spec: RobotSpec, tool: ToolSpec | None = None) -> ToolJog:
+    """The way to move a tool of a robot, by default its first.
 
     Raises:
         ProphRLError: there is none.
     """
-    kinds = set(spec.action_kinds)
+    tool, kinds = tool or spec.tools[0], set(spec.action_kinds)
     if ActionKind.POSITION in kinds:
-        return PositionJog(spec)
+        return PositionJog(spec, tool)
     if ActionKind.JOINT in kinds and spec.model:
-        return JointJog(spec)
+        return JointJog(spec, tool)
     raise ProphRLError(
         f"the tool of robot {spec.name} cannot be driven: its file names neither positions nor a model of the arm"
     )

@@ -6,7 +6,7 @@ and says on ``evaluation/success`` once a tick, and once more at the end, whethe
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,10 +46,10 @@ class EpisodeOutcome:
 class EpisodeRunner:
     """Episodes on a robot that is up; see ``running_robot``."""
 
-    def __init__(self, operator: Operator, setup: Setup, source: NodeProcess | None) -> None:
+    def __init__(self, operator: Operator, setup: Setup, sources: Sequence[str]) -> None:
         self._operator = operator
         self._setup = setup
-        self._source = source
+        self._sources = sources
 
     def run(
         self, seed: int, record: dict[str, Any] | None = None, on_tick: Callable[[], None] = lambda: None
@@ -87,15 +87,15 @@ class EpisodeRunner:
         return EpisodeOutcome(seed, success, len(verdicts) - 1, verdicts.index(True) if success else None, log)
 
     def activate(self) -> None:
-        """Let the source move the arm until the context ends (real time)."""
-        if self.source is not None:
-            self._operator.transition(self.source, Transition.TRANSITION_ACTIVATE, "be activated")
+        """Let the source (and who may take over from it) move the arm until the context ends (real time)."""
+        for source in self._sources:
+            self._operator.transition(source, Transition.TRANSITION_ACTIVATE, "be activated")
         self._operator.trigger("executor/activate")
 
     @property
     def source(self) -> str | None:
         """Name of the node that moves the arm."""
-        return None if self._source is None else self._source.name
+        return self._sources[0] if self._sources else None
 
     @property
     def processes(self) -> Processes:
@@ -117,7 +117,7 @@ def running_robot(setup: Setup, log_dir: Path) -> Iterator[EpisodeRunner]:
         NodeDiedError, NoAnswerError: a process did not come up; its last output is in the message.
     """
     nodes = processes(setup)
-    source = next((node for node in nodes if node.lifecycle), None)
+    sources = [node.name for node in nodes if node.lifecycle]
     elsewhere = Robot.of(setup).driver.elsewhere
     own_or_shared = contextlib.nullcontext(shared_domain()) if elsewhere else reserved_domain()
     with own_or_shared as domain, Processes(nodes, domain, log_dir) as children, _own_node(domain):
@@ -125,9 +125,9 @@ def running_robot(setup: Setup, log_dir: Path) -> Iterator[EpisodeRunner]:
         try:
             operator.wait_for_services(_services(nodes))
             operator.wait_for_connections()
-            if source is not None:
-                operator.transition(source.name, Transition.TRANSITION_CONFIGURE, "be configured")
-            yield EpisodeRunner(operator, setup, source)
+            for source in sources:
+                operator.transition(source, Transition.TRANSITION_CONFIGURE, "be configured")
+            yield EpisodeRunner(operator, setup, sources)
         finally:
             operator.close()
 

@@ -1,4 +1,4 @@
-"""Brings the nodes of a launch file to life, and ends: configures the source and, on request, lets the arm move."""
+"""Brings the nodes of a launch file to life, and ends: configures the sources and, on request, lets the arm move."""
 
 import sys
 import time
@@ -24,11 +24,11 @@ class StarterSettings:
     """Parameters of the node.
 
     Attributes:
-        source: name of the lifecycle node that moves the arm; "": there is none.
-        activate: whether it is activated, too, and the executor after it.
+        sources: names of the lifecycle nodes that move the arm, with commas between them.
+        activate: whether they are activated, too, and the executor after them.
     """
 
-    source: str = ""
+    sources: str = ""
     activate: bool = False
 
 
@@ -45,18 +45,19 @@ class StarterNode(Node):
         Raises:
             ProphRLError: a node refused or did not come.
         """
-        source, activate = self._settings.source, self._settings.activate
-        if source:
+        sources, activate = [name for name in self._settings.sources.split(",") if name], self._settings.activate
+        for source in sources:
             self._bring(source, Transition.TRANSITION_CONFIGURE, State.PRIMARY_STATE_INACTIVE, "configured")
-        if source and activate:
+        for source in sources if activate else ():
             self._bring(source, Transition.TRANSITION_ACTIVATE, State.PRIMARY_STATE_ACTIVE, "active")
         if activate:
             answer = self._ask("executor/activate", Trigger, Trigger.Request())
             if not answer.success:
                 raise ProphRLError(f"executor/activate refused: {answer.message}")
             self.get_logger().info("the executor is active: the arm may move")
-        elif source:
-            self.get_logger().info(f"to move: ros2 lifecycle set {source} activate, then call executor/activate")
+        elif sources:
+            asked = ", ".join(f"ros2 lifecycle set {source} activate" for source in sources)
+            self.get_logger().info(f"to move: {asked}, then call executor/activate")
 
     def _bring(self, node: str, transition: int, wanted: int, word: str) -> None:
         """Let a node make a transition. Its answer takes as long as a policy loads, and may be lost; the state tells, too."""

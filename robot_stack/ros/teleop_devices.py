@@ -160,7 +160,8 @@ def _by_hand(make: Callable[[DeviceContext], Hand]) -> Callable[[DeviceContext],
     """The device that moves the tool as a hand says."""
 
     def make_teleop(context: DeviceContext) -> TeleopDevice:
-        return JogTeleop(make(context), make_jog(context.spec), context.spec, context.settings.speed)
+        jogs = [make_jog(context.spec, tool) for tool in context.spec.tools]
+        return JogTeleop(make(context), jogs, context.spec, context.settings.speed)
 
     return make_teleop
 

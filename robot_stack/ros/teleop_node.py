@@ -47,7 +47,7 @@ class TeleopNode(LifecycleNode):
         self._driving = not self._settings.takeover  # else the executor says so
         self._action_out = self.create_publisher(JointTrajectory, topics.TELEOP_ACTION, topics.COMMANDS)
         self._e_stop_out = self.create_publisher(Bool, topics.E_STOP, topics.COMMANDS)
-        self._recorder = {mark: self.create_client(Trigger, f"recorder/{mark}") for mark in Mark}
+        self._told = {mark: self.create_client(Trigger, mark.service) for mark in Mark}
         self.create_subscription(JointTrajectory, topics.COMMITTED_ACTIONS, self._on_committed, topics.COMMANDS)
         if self._settings.takeover:
             self.create_subscription(Bool, topics.INTERVENTION, self._on_intervention, topics.COMMANDS)
@@ -92,7 +92,9 @@ class TeleopNode(LifecycleNode):
         with self._complaints.about(topics.COMMITTED_ACTIONS):
             targets = convert.trajectory_targets(message, self._spec, topics.COMMITTED_ACTIONS)
             if message.header.frame_id == topics.REQUEST or not self._settings.lock_step:
-                self._asked = (convert.to_ns(message.header.stamp), targets[-1 if self._driving else 0])
+                # Before a takeover the points are the policy's, and the arm is on its way to the second of them.
+                reference = targets[-1] if self._driving else targets[:2][-1]
+                self._asked = (convert.to_ns(message.header.stamp), reference)
         self._try_answer()
 
     def _on_intervention(self, message: Bool) -> None:
@@ -118,18 +120,18 @@ class TeleopNode(LifecycleNode):
         if requests.e_stop:
             self._e_stop_out.publish(Bool(data=True))
         for mark in requests.marks:
-            self._tell_recorder(mark)
+            self._tell(mark)
 
-    def _tell_recorder(self, mark: Mark) -> None:
-        client = self._recorder[mark]
+    def _tell(self, mark: Mark) -> None:
+        client = self._told[mark]
         if not client.service_is_ready():
-            self.get_logger().warning(f"{mark}: no recorder is there to be told")
+            self.get_logger().warning(f"{mark}: no {mark.service.partition('/')[0]} is there to be told")
             return
 
         def tell(future: Future) -> None:
             response = future.result()
             say = self.get_logger().info if response.success else self.get_logger().warning
-            say(f"recorder, {mark}: {response.message}")
+            say(f"{mark.service}: {response.message}")
 
         client.call_async(Trigger.Request()).add_done_callback(tell)
 

@@ -19,6 +19,7 @@ class Script:
     """A hand that does what the test says."""
 
     wishes: list[Wish | None] = field(default_factory=list)
+    switches: int = 0
 
     def open(self) -> None: ...
 
@@ -26,13 +27,13 @@ class Script:
         return self.wishes.pop(0)
 
     def requests(self) -> Requests:
-        return Requests()
+        return Requests(switches=self.switches)
 
     def close(self) -> None: ...
 
 
 def teleop(*wishes: Wish | None) -> JogTeleop:
-    return JogTeleop(Script(list(wishes)), make_jog(SPEC), SPEC, speed=0.5)
+    return JogTeleop(Script(list(wishes)), [make_jog(SPEC)], SPEC, speed=0.5)
 
 
 def test_no_deadman_is_no_target_and_motion_stays_within_the_limits() -> None:
@@ -56,3 +57,35 @@ def test_the_gripper_stays_as_it_is_until_it_is_asked_for() -> None:
     device.reset()  # somebody else has opened it since
     target = device.target(0, np.array([0.0, 0.6, 0.2, 0.9]))
     assert target is not None and target[3] == 0.9
+
+
+@dataclass
+class Shift:
+    """A jog that moves one number."""
+
+    index: int
+
+    def moved(self, reference: np.ndarray, motion: np.ndarray, speed: float) -> np.ndarray:
+        target = reference.copy()
+        target[self.index] += motion[0] * speed * 0.1
+        return target
+
+
+def test_of_two_arms_one_is_moved_at_a_time_and_each_keeps_its_gripper() -> None:
+    two = RobotSpec.load(robot_file("sim_two_arms"))
+    left, right = (two.action_names.index(f"{side}_wrist_3_joint") for side in ("left", "right"))
+    grippers = [two.action_names.index(f"{side}_gripper") for side in ("left", "right")]
+    forward, closing = Wish(np.eye(6)[0]), Wish(np.eye(6)[0], GripperWish.CLOSE)
+    hand = Script([closing, forward, forward], switches=1)
+    device = JogTeleop(hand, [Shift(left), Shift(right)], two, speed=1.0)
+    home = np.array(two.home)
+    first = device.target(0, home)
+    assert first is not None and first[left] - home[left] > 0.05 and first[right] == home[right]
+    assert list(first[grippers]) == [0.0, 1.0]
+    device.requests()
+    second = device.target(1, first)
+    assert second is not None and second[left] == first[left] and second[right] - first[right] > 0.05
+    assert list(second[grippers]) == [0.0, 1.0]
+    device.requests()
+    third = device.target(2, second)
+    assert third is not None and third[left] > second[left] and third[right] == second[right]

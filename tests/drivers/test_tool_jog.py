@@ -110,3 +110,16 @@ def test_where_the_arm_cannot_go_it_says_so() -> None:
         walk()
     with pytest.raises(ProphRLError, match="its file names neither positions nor a model"):
         make_jog(dataclasses.replace(ARM, model="", workspace=None))
+
+
+def test_each_of_two_arms_is_moved_by_itself() -> None:
+    two = RobotSpec.load(robot_file("sim_two_arms"))
+    home, names = np.array(two.home), two.joint_names
+    model = MujocoKinematics(config_dir() / "model" / f"{two.model}.xml", names, [tool.frame for tool in two.tools])
+    columns = [two.action_names.index(name) for name in names]
+    for moved_arm, tool_spec in enumerate(two.tools):
+        moved = make_jog(two, tool_spec).moved(home, np.eye(6)[2], 0.4)
+        before, after = model.points(np.stack([home, moved])[:, columns])
+        shift = after - before
+        np.testing.assert_allclose(shift[moved_arm], [0, 0, 0.4 * TOOL_SPEED / two.rate_hz], atol=1e-4)
+        np.testing.assert_array_equal(shift[1 - moved_arm], np.zeros(3))

@@ -49,7 +49,7 @@ def test_processes_of_the_embedded_robot() -> None:
         (Setup(source="wishes"), "valid: behaviour, gamepad, keyboard, lerobot, nobody, policy"),
         (Setup(source="policy"), "needs a policy"),
         (Setup(source="keyboard", lock_step=True), "needs real time"),
-        (Setup(source="lerobot"), "source 'lerobot' needs a leader"),
+        (Setup(source="lerobot"), "device 'lerobot' needs a leader"),
         (Setup(robot="sim_arm", source="behaviour"), r"robot sim_arm follows a policy or a person \(keyboard, gamepad"),
         (Setup(robot="sim_arm", source="policy", policy="onnx:x", lock_step=True), "robot sim_arm runs in real time"),
         (Setup(robot="so101", source="nobody"), "robot so101 is a real one: name its cell"),

@@ -42,6 +42,11 @@ def own_defaults(file: str) -> dict[str, str]:
         ("bringup", {"autostart": "false", "record": "false"}, "sim_robot executor teleop"),
         ("record", {}, "sim_robot executor teleop recorder starter"),
         ("deploy", {"policy": "somewhere"}, "sim_robot executor policy recorder starter"),
+        (
+            "deploy",
+            {"policy": "somewhere", "takeover": "gamepad"},
+            "sim_robot executor policy teleop recorder starter",
+        ),
         ("teleop", {"robot": "sim_arm"}, "sim_arm executor teleop recorder starter"),
         (
             "calibrate",
@@ -57,6 +62,10 @@ def test_every_launch_file_starts_what_it_says(file: str, given: dict[str, str],
     assert list(nodes) == names.split()
     if "starter" in nodes:
         assert nodes["starter"].parameters["activate"] is (file in ("teleop", "calibrate") or given.get("activate") == "true")
+    if "takeover" in given:
+        assert nodes["starter"].parameters["sources"] == "policy,teleop"
+        assert nodes["executor"].parameters["takeover"] is nodes["teleop"].parameters["takeover"] is True
+        assert nodes["executor"].parameters["source"] == "policy"
     if file == "calibrate":
         assert {"task": "calibration", "folder": "calibration"}.items() <= nodes["recorder"].parameters.items()
     if file == "teleop":
@@ -70,6 +79,8 @@ def test_every_launch_file_starts_what_it_says(file: str, given: dict[str, str],
         ({"domain": "robots"}, "domain:=robots: expected a number"),
         ({"robot": "ur5e", "source": "nobody"}, "cell:=FILE"),
         ({"source": "policy"}, "needs a policy"),
+        ({"takeover": "keyboard"}, "takeover needs source 'policy'"),
+        ({"policy": "x", "takeover": "voice"}, "unknown device of a person who takes over 'voice'; valid: gamepad, keyboard"),
     ],
 )
 def test_arguments_that_make_no_sense(given: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +118,7 @@ def test_the_source_is_configured_and_moves_the_arm_only_on_request(domain: int,
     spy = Spy()
     spy.listen(topics.SENT_ACTION, JointTrajectory)
     with Processes(nodes, domain, tmp_path / "robot"):
-        with Processes([starter(source="teleop", activate=activate)], domain, tmp_path / "starter") as children:
+        with Processes([starter(sources="teleop", activate=activate)], domain, tmp_path / "starter") as children:
             assert children.wait(100.0) == {"starter": 0}, children.log("starter").read_text()
         state = spy.call("teleop/get_state", GetState).current_state.label
         assert state == ("active" if activate else "inactive")
@@ -123,7 +134,7 @@ def test_a_source_that_cannot_be_configured_is_named(domain: int, tmp_path: Path
     nodes = processes(Setup(robot="sim_arm", source="policy", policy=f"onnx:{tmp_path / 'nowhere'}"))
     policy = next(node for node in nodes if node.name == "policy")
     with Processes([policy], domain, tmp_path / "policy") as source:
-        with Processes([starter(source="policy")], domain, tmp_path / "starter") as children:
+        with Processes([starter(sources="policy")], domain, tmp_path / "starter") as children:
             assert children.wait(100.0) == {"starter": 2}
             assert "node policy could not be configured; its output says why" in children.log("starter").read_text()
         assert "no such folder" in source.log("policy").read_text()

@@ -103,9 +103,9 @@ def test_a_gamepad_drives_marks_episodes_and_stops(driver: Driver, tmp_path: Pat
     until(lambda: driver.answer(0.2) == 0.22, "motion again")
     driver.pressed = (START,)
     episodes = tmp_path / "episodes"
-    until(lambda: "recorder, start" in (tmp_path / "teleop.log").read_text(), "the recorder's start")
+    until(lambda: "recorder/start:" in (tmp_path / "teleop.log").read_text(), "the recorder's start")
     driver.pressed = (SUCCESS,)
-    until(lambda: "recorder, success" in (tmp_path / "teleop.log").read_text(), "the end of the episode")
+    until(lambda: "recorder/success:" in (tmp_path / "teleop.log").read_text(), "the end of the episode")
     (log,) = find_logs(episodes)
     assert EpisodeLog.open(log).label is Label.SUCCESS
     assert not driver.spy.heard[topics.E_STOP]
@@ -115,14 +115,14 @@ def test_a_gamepad_drives_marks_episodes_and_stops(driver: Driver, tmp_path: Pat
 
 
 @pytest.mark.parametrize("driver", [True], indirect=True)
-def test_a_takeover_begins_at_the_target_in_force_and_goes_on_from_its_own_targets(driver: Driver) -> None:
+def test_a_takeover_begins_where_the_arm_is_on_its_way_to_and_goes_on_from_its_own_targets(driver: Driver) -> None:
     assert driver.answer(0.2, 0.3, 0.4) is None  # the policy is left alone
     driver.stick, driver.pressed = 1.0, (DEADMAN,)
-    until(lambda: driver.answer(0.2, 0.3, 0.4) == 0.22, "a target from the one in force, not from the policy's")
+    until(lambda: driver.answer(0.2, 0.3, 0.4) == 0.32, "a target from the one under way, not from the policy's last")
     driver.intervene(True)
     until(lambda: driver.answer(0.2, 0.3, 0.4) == 0.42, "targets that continue the person's own")
     driver.intervene(False)
-    until(lambda: driver.answer(0.2, 0.3, 0.4) == 0.22, "the policy's turn")
+    until(lambda: driver.answer(0.2, 0.3, 0.4) == 0.32, "the policy's turn")
 
 
 @pytest.mark.parametrize(
