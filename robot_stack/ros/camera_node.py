@@ -93,7 +93,7 @@ class CameraNode(Node):
         self._camera = make_camera(settings.driver, request)
         limit_ns = round(settings.max_identical_ms * 1e6) or self._spec.max_age_ns
         self._judge = FrozenPictures(limit_ns) if self._spec.sensor_noise else None
-        self._frozen = self._without_depth = False
+        self._frozen = self._without_depth = self._shared = False
         self._meter = StreamMeter(self._spec.rate_hz)
         self._lock = threading.Lock()  # of the meter
         self._failure: ProphRLError | None = None
@@ -195,6 +195,15 @@ class CameraNode(Node):
         depth = None if frame.depth is None else cv2.resize(frame.depth, wanted, interpolation=cv2.INTER_NEAREST)
         return CameraFrame(frame.stamp_ns, image, depth), info.resized(*wanted)
 
+    def _look_for_another(self) -> None:
+        """Two cameras on one topic are a picture that jumps from one to the other, which nobody who listens can tell."""
+        topic = self._pictures_out.topic_name
+        was, self._shared = self._shared, self.count_publishers(topic) > 1
+        if self._shared and not was:
+            self.get_logger().error(
+                f"another node publishes {topic}, too; stop one of them (a dead one is forgotten within 20 s)"
+            )
+
     def _publish(self, publisher: Any, message: Any) -> None:
         if not publish_if_alive(self, publisher, message):
             self._stopping.set()
@@ -203,6 +212,7 @@ class CameraNode(Node):
 
     def _on_second(self) -> None:
         now_ns = time.time_ns()  # the clock of the stamps
+        self._look_for_another()
         with self._lock:
             health = self._meter.health(now_ns)
         status = DiagnosticStatus(name=f"camera_{self._spec.name}: stream", level=DiagnosticStatus.OK, message="streaming")
@@ -212,6 +222,8 @@ class CameraNode(Node):
             status.hardware_id = self._camera.info.serial
             if health.age_ns > self._spec.max_age_ns:
                 status.level, status.message = DiagnosticStatus.ERROR, "silent"
+            elif self._shared:
+                status.level, status.message = DiagnosticStatus.ERROR, "another node publishes its pictures, too"
             elif self._frozen:
                 status.level, status.message = DiagnosticStatus.ERROR, "frozen"
             elif health.rate_hz < SLOW * self._spec.rate_hz:

@@ -37,6 +37,7 @@ __all__ = ["SECOND_NS", "BadMessageError", "image_array", "joint_values", "pose_
 
 DUE_TOLERANCE_NS = 1_000
 JPEG_QUALITY = 90
+JPEG_END, ALIGNMENT = b"\xff\xd9", 8  # end-of-image marker; by at most so much a serialised message is padded
 TOOL_DOWN = (1.0, 0.0, 0.0, 0.0)  # quaternion x, y, z, w: half a turn about the base's x axis
 
 
@@ -53,6 +54,13 @@ def stamp_of_cdr(cdr: bytes) -> int:
     order = "<" if cdr[1] & 1 else ">"  # representation identifier of the encapsulation header
     sec, nanosec = struct.unpack_from(f"{order}iI", cdr, 4)
     return int(sec) * SECOND_NS + int(nanosec)
+
+
+def is_whole_picture(cdr: bytes, camera: CameraSpec) -> bool:
+    """Whether a serialised picture can be one of this camera's, without unpacking it: that it is not cut."""
+    if camera.compression is Compression.NONE:
+        return len(cdr) > 3 * camera.width * camera.height
+    return JPEG_END in cdr[-2 - ALIGNMENT :]
 
 
 def image_message(image: ImageArray, stamp_ns: int, frame: str) -> Image:

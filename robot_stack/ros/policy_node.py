@@ -2,7 +2,8 @@
 
 It infers when the executor asks (``committed_actions`` with the frame id "request"). The reference of its deltas is the target
 that was in force at the observation. Inference runs in a worker thread, never in a callback; the heartbeat comes from that
-worker, so that a policy that hangs is silent.
+worker, so that a policy that hangs is silent. In real time it is silent, too, and infers nothing, while one of its observations
+has expired: it may be the only node that a picture does not reach.
 """
 
 import queue
@@ -22,6 +23,7 @@ from trajectory_msgs.msg import JointTrajectory
 from robot_stack.core.errors import ProphRLError
 from robot_stack.core.ports import Policy
 from robot_stack.core.robot_spec import RobotSpec
+from robot_stack.core.safety import check_ages
 from robot_stack.core.stream_buffer import RobotStreams, StreamBuffer
 from robot_stack.core.types import ActionChunk, FloatArray, Observation
 from robot_stack.paths import robot_file
@@ -168,11 +170,19 @@ class PolicyNode(LifecycleNode):
         tell_connections(self)
         self._worker_free = self.create_guard_condition(self._try_infer)
 
+    def load(self) -> Policy:
+        """The policy that the parameters name, ready to answer in time.
+
+        Raises:
+            ProphRLError: see ``PolicyAddress``.
+        """
+        return PolicyAddress.parse(self._settings.policy).load(self._spec, self._settings.exploration)
+
     # Life
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
-            self._policy = PolicyAddress.parse(self._settings.policy).load(self._spec, self._settings.exploration)
+            self._policy = self.load()
         except ProphRLError as error:
             self.get_logger().error(str(error))
             return TransitionCallbackReturn.FAILURE
@@ -237,10 +247,17 @@ class PolicyNode(LifecycleNode):
             return
         if self._settings.lock_step and not self._streams.complete(asked.stamp_ns):
             return
-        observation = self._observation(asked.stamp_ns)
+        observation = self._observation(asked.stamp_ns) if self._sees() else None
         if observation is not None:
             self._asked = None
             worker.ask(Job(self._episode, observation, asked.prefix))
+
+    def _sees(self) -> bool:
+        """Whether no observation has expired; in lock-step the request names the tick whose observations it wants."""
+        if self._settings.lock_step:
+            return True
+        now_ns = self.get_clock().now().nanoseconds
+        return not check_ages(self._streams.ages(), now_ns, time.monotonic_ns())
 
     def _observation(self, asked_ns: int) -> Observation | None:
         blank = np.zeros(len(self._spec.actions))
@@ -257,7 +274,7 @@ class PolicyNode(LifecycleNode):
         self._worker_free.trigger()  # a request may have come while it was busy
 
     def _beat(self) -> None:
-        if self._active:
+        if self._active and self._sees():
             self._heartbeat_out.publish(convert.header(self.get_clock().now().nanoseconds, "policy"))
 
     def _fail(self, error: BaseException) -> None:

@@ -133,13 +133,15 @@ class Processes:
     Args:
         nodes: what to start, in this order; they are stopped source first.
         domain: their ROS domain.
-        log_dir: folder of their output, ``<name>.log``.
+        log_dir: folder of their output, ``<name>.log``; a process that is started again goes on writing there.
+        terminal: descriptor of the terminal for nodes that read one; None: ours, where they write, too.
     """
 
-    def __init__(self, nodes: Sequence[NodeProcess], domain: int, log_dir: Path) -> None:
+    def __init__(self, nodes: Sequence[NodeProcess], domain: int, log_dir: Path, terminal: int | None = None) -> None:
         self._nodes = nodes
         self.domain = domain
         self._log_dir = log_dir
+        self._terminal = terminal
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> "Processes":
@@ -175,6 +177,11 @@ class Processes:
         process = self._running[name]
         process.kill()
         process.wait()
+
+    def restart(self, name: str) -> None:
+        """Start one of them again; it is killed first where it still runs."""
+        self.kill(name)
+        self._start(next(node for node in self._nodes if node.name == name))
 
     def wait(self, timeout_s: float) -> dict[str, int]:
         """Wait until all have ended by themselves; exit status by node name.
@@ -212,15 +219,16 @@ class Processes:
         }
         output: int | IO[bytes]
         with contextlib.ExitStack() as files:
-            output = files.enter_context(self.log(node.name).open("wb"))
+            output = files.enter_context(self.log(node.name).open("wb" if node.name not in self._running else "ab"))
+            ours_too = node.terminal and self._terminal is None
             self._running[node.name] = subprocess.Popen(
                 node.command(),
                 env=variables,
-                stdin=None if node.terminal else subprocess.DEVNULL,
-                stdout=None if node.terminal else output,
-                stderr=None if node.terminal else subprocess.STDOUT,
+                stdin=self._terminal if node.terminal else subprocess.DEVNULL,
+                stdout=None if ours_too else output,
+                stderr=None if ours_too else subprocess.STDOUT,
                 # A background process group may not read the terminal.
-                process_group=None if node.terminal else 0,
+                process_group=None if ours_too else 0,
             )
 
 

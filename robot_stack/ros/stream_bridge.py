@@ -7,7 +7,7 @@ from typing import Any
 from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
-from robot_stack.core.robot_spec import RobotSpec
+from robot_stack.core.robot_spec import CameraSpec, RobotSpec
 from robot_stack.core.stream_buffer import RobotStreams
 from robot_stack.ros import convert, topics
 from robot_stack.ros.node import Complaints
@@ -42,7 +42,7 @@ class StreamBridge:
         qos = topics.sensor_qos(reliability, depth)
         for camera in spec.cameras:
             entry = topics.pictures(camera)
-            receive = self._picture_receiver(camera.name, entry.name) if pixels else self._stamp_receiver(camera.name)
+            receive = self._picture_receiver(camera.name, entry.name) if pixels else self._stamp_receiver(camera, entry.name)
             node.create_subscription(entry.message, entry.name, receive, qos, raw=not pixels)
         node.create_subscription(JointState, topics.JOINT_STATES, self._on_joints, qos)
         for tool in spec.tools:
@@ -58,11 +58,14 @@ class StreamBridge:
 
         return receive
 
-    def _stamp_receiver(self, name: str) -> Callable[[bytes], None]:
-        stream = self._streams.cameras[name]
+    def _stamp_receiver(self, camera: CameraSpec, topic: str) -> Callable[[bytes], None]:
+        stream = self._streams.cameras[camera.name]
 
         def receive(cdr: bytes) -> None:
-            stream.push(convert.stamp_of_cdr(cdr), time.monotonic_ns(), None)
+            with self._complaints.about(topic):
+                if not convert.is_whole_picture(cdr, camera):
+                    raise convert.BadMessageError(topic, f"{len(cdr)} bytes are no whole picture")
+                stream.push(convert.stamp_of_cdr(cdr), time.monotonic_ns(), None)
             self._notify()
 
         return receive

@@ -18,6 +18,8 @@ from std_msgs.msg import Bool, Header
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
+from benchmarks.cell import BenchmarkProcess, CellSetup, running_cell
+from benchmarks.fault_cases import CASES, repeat
 from robot_stack.bringup import Setup, processes
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.core.types import ActionChunk
@@ -30,7 +32,13 @@ from tests.ros.conftest import Spy, needs_simulator, until
 pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(300)]
 SPEC = RobotSpec.load(robot_file("sim_metaworld"))
 TARGET_POSE = SPEC.commands[0].topic
-LOADED_S = 0.3  # by how much other programs may delay ours
+REASONS = {
+    "joint states silent": "stale observation (joint_states)",
+    "joint states name an unknown joint": "stale observation (joint_states)",
+    "camera sends half pictures": "stale observation (front)",
+    "e-stop while a chunk comes in": "e-stop",
+    "policy hangs in inference": "source of actions is silent",
+}
 
 
 @pytest.fixture
@@ -50,11 +58,15 @@ def positions(spy: Spy, topic: str = topics.SENT_ACTION) -> list[tuple[float, ..
     return [tuple(message.points[0].positions) for _, message in spy.heard[topic]]
 
 
-def last_motion(spy: Spy) -> float:
-    """Wall time at which a command last differed from the one before."""
-    sent = spy.heard[topics.SENT_ACTION]
+def silent(spy: Spy) -> bool:
+    """Whether no command has come for a while."""
+    return time.monotonic() - spy.heard[TARGET_POSE][-1][0] > 0.5
+
+
+def holds(spy: Spy, commands: int = 10) -> bool:
+    """Whether the last commands were all the same."""
     places = positions(spy)
-    return max(sent[k][0] for k in range(1, len(sent)) if places[k] != places[k - 1])
+    return len(places) > commands and len(set(places[-commands:])) == 1
 
 
 @needs_simulator
@@ -63,10 +75,9 @@ def test_e_stop_then_interrupt(wandering: tuple[EpisodeRunner, Spy], tmp_path: P
 
     # E-stop: latched, and its release does not move the arm.
     e_stop = spy.publisher(topics.E_STOP, Bool)
-    pressed = time.monotonic()
     e_stop.publish(Bool(data=True))
-    time.sleep(0.7)
-    assert last_motion(spy) - pressed < 0.2 + LOADED_S
+    until(lambda: silent(spy), "the end of the commands")
+    assert positions(spy)[-1] == positions(spy)[-2], "the last command is to stay"
     commands = len(spy.heard[TARGET_POSE])
     refused = spy.call("executor/activate", Trigger)
     assert not refused.success and "reset_e_stop" in refused.message
@@ -84,7 +95,7 @@ def test_e_stop_then_interrupt(wandering: tuple[EpisodeRunner, Spy], tmp_path: P
         os.kill(pid, signal.SIGINT)
     statuses = robot.processes.wait(timeout_s=30.0)
     assert statuses == dict.fromkeys(statuses, 0)
-    until(lambda: time.monotonic() - spy.heard[TARGET_POSE][-1][0] > 0.5, "silence")
+    until(lambda: silent(spy), "silence")
     places = [message.pose.position for _, message in spy.heard[TARGET_POSE]]
     stamps = [message.header.stamp for _, message in spy.heard[TARGET_POSE]]
     assert stamps[-1] != stamps[-2] and places[-1] == places[-2]
@@ -95,11 +106,11 @@ def test_e_stop_then_interrupt(wandering: tuple[EpisodeRunner, Spy], tmp_path: P
 @needs_simulator
 def test_a_killed_source_makes_the_arm_hold(wandering: tuple[EpisodeRunner, Spy]) -> None:
     robot, spy = wandering
-    killed = time.monotonic()
     robot.processes.kill("teleop")
-    time.sleep(1.0)
-    assert last_motion(spy) - killed < 0.3 + LOADED_S
-    assert spy.heard[topics.SENT_ACTION][-1][0] - killed > 0.8  # it still commands: to stay
+    until(lambda: holds(spy), "the hold")
+    held = len(spy.heard[topics.SENT_ACTION])
+    until(lambda: len(spy.heard[topics.SENT_ACTION]) > held + 10, "further commands, all of which are to stay")
+    assert len(set(positions(spy)[held - 10 :])) == 1
 
 
 class Robot:
@@ -174,21 +185,67 @@ def test_chunks_run_out_and_silence_or_blindness_cut_them_short(executor: Robot)
     assert executor.reached == 0.05
 
     executor.home = np.array([0.05, 0.6, 0.2, 1.0])
-    executor.send_chunk(20)  # a second's worth
+    executor.send_chunk(20)  # to 0.25, a second's worth
     until(lambda: executor.reached > 0.06, "motion")
     executor.alive = False
-    silent = time.monotonic()
-    time.sleep(1.2)
-    assert 0.0 < last_motion(executor.spy) - silent < 0.25 + LOADED_S  # heartbeat timeout and a tick
-    assert executor.reached < 0.2
+    until(lambda: holds(executor.spy), "the hold")
+    assert executor.reached < 0.24, "not to the end of the chunk"
 
     executor.alive = True
     executor.home = np.array([executor.reached, 0.6, 0.2, 1.0])
-    time.sleep(0.2)
     begun = executor.reached
-    executor.send_chunk(20)
-    until(lambda: executor.reached > begun, "motion")
+    # Until the executor has heard of the policy again, it drops what comes.
+    until(lambda: executor.reached > begun or executor.send_chunk(20), "motion")
     executor.watching = False
-    blind = time.monotonic()
-    time.sleep(1.2)
-    assert 0.0 < last_motion(executor.spy) - blind < 0.25 + LOADED_S
+    until(lambda: holds(executor.spy), "the hold")
+    assert executor.reached < begun + 0.19, "not to the end of the chunk"
+
+
+@needs_simulator
+def test_faults_of_the_benchmark_make_the_arm_hold_and_say_why(tmp_path: Path) -> None:
+    """The benchmark measures how long it takes; here only that it comes to rest, for the right reason, within all limits."""
+    cases = {case.name: case for case in CASES}
+    with running_cell(CellSetup(tmp_path)) as cell:
+        log = cell.children.log("executor")
+        for name, reason in REASONS.items():
+            for number in range(6):  # on a loaded machine the arm may have come to rest for another reason just before
+                told = len(log.read_text())
+                found = repeat(cases[name], cell, number)
+                assert found["rested"], name
+                assert found["blind"] == 0, name
+                assert found["velocity"] <= 1.001 and found["acceleration"] <= 1.001, name
+                if reason in log.read_text()[told:]:
+                    break
+            else:
+                raise AssertionError(f"{name}: the executor never said {reason!r}")
+
+
+def test_a_policy_that_does_not_see_is_silent(domain: int, tmp_path: Path) -> None:
+    parameters = {"robot": "sim_arm", "lock_step": False}
+    node = BenchmarkProcess("policy", "benchmarks.scripted_policy", parameters, file="policy")
+    cameras = RobotSpec.load(robot_file("sim_arm")).cameras
+    with Processes([node], domain, tmp_path):
+        spy = Spy()
+        spy.listen(topics.HEARTBEAT, Header)
+        outs = spy.publishers({topics.image_raw(camera.name): Image for camera in cameras})
+        outs |= spy.publishers({topics.JOINT_STATES: JointState, SPEC.tools[0].pose_topic: PoseStamped})
+        seen = {camera.name for camera in cameras}
+
+        def tell() -> None:
+            stamp = int(spy.node.get_clock().now().nanoseconds)
+            for camera in cameras:
+                if camera.name in seen:
+                    picture = convert.image_message(np.zeros((camera.height, camera.width, 3), np.uint8), stamp, "")
+                    outs[topics.image_raw(camera.name)].publish(picture)
+            names = list(RobotSpec.load(robot_file("sim_arm")).state_names)
+            outs[topics.JOINT_STATES].publish(convert.joint_message(names, np.zeros(7), np.zeros(7), stamp))
+            outs[SPEC.tools[0].pose_topic].publish(convert.pose_message(np.zeros(3), None, stamp, "base"))
+
+        spy.node.create_timer(0.03, tell)
+        until(lambda: len(spy.heard[topics.HEARTBEAT]) > 5, "heartbeats")
+        seen.discard("wrist")
+        until(lambda: time.monotonic() - spy.heard[topics.HEARTBEAT][-1][0] > 0.6, "silence")
+        before = len(spy.heard[topics.HEARTBEAT])
+        seen.add("wrist")
+        until(lambda: len(spy.heard[topics.HEARTBEAT]) > before + 5, "heartbeats again")
+        spy.close()

@@ -1,5 +1,7 @@
 """Numpy to messages and back: nothing is lost, and what makes no sense is refused by name."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from rclpy.serialization import serialize_message
 
-from robot_stack.core.robot_spec import RobotSpec
+from robot_stack.core.robot_spec import Compression, RobotSpec
 from robot_stack.core.types import ActionChunk
 from robot_stack.paths import robot_file
 from robot_stack.ros import convert, topics
@@ -56,6 +58,19 @@ def test_images() -> None:
     image = np.random.default_rng(0).integers(0, 255, (5, 7, 3), dtype=np.uint8)
     message = convert.image_message(image, 1, "camera")
     np.testing.assert_array_equal(convert.image_array(message, "x"), image)
+
+
+@pytest.mark.parametrize("compression", list(Compression))
+@pytest.mark.parametrize("width", [61, 62, 63, 64])  # JPEG files of different lengths are padded differently
+def test_a_cut_picture_is_told_from_a_whole_one_without_unpacking_it(compression: Compression, width: int) -> None:
+    camera = dataclasses.replace(SPEC.cameras[0], width=width, compression=compression)
+    image = np.random.default_rng(width).integers(0, 255, (64, width, 3), dtype=np.uint8)
+    message = convert.picture_message(image, camera, 1)
+    assert convert.is_whole_picture(serialize_message(message), camera)
+    for part in (0, len(message.data) // 2, len(message.data) - 400):
+        cut = convert.picture_message(image, camera, 1)
+        cut.data = message.data[:part]
+        assert not convert.is_whole_picture(serialize_message(cut), camera)
 
 
 def test_messages_that_make_no_sense() -> None:

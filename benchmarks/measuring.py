@@ -1,0 +1,97 @@
+"""What every measurement needs: repetitions that are kept, a description of the machine, tables.
+
+A repetition is one JSON object in ``<folder>/<case>.jsonl``; those that are there are not made again.
+"""
+
+import json
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robot_stack.core.statistics import wilson_interval
+from robot_stack.stages import code_version
+
+Repetition = dict[str, Any]
+
+
+class Repetitions:
+    """The finished repetitions of one case, on disk.
+
+    Args:
+        folder: of the run; made where missing.
+        case: its name.
+    """
+
+    def __init__(self, folder: Path, case: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / f"{case.replace(' ', '-')}.jsonl"
+
+    def read(self) -> list[Repetition]:
+        """Those that are whole; a line that a kill has cut is left out."""
+        if not self._path.exists():
+            return []
+        found = []
+        for line in self._path.read_text(encoding="utf-8").split("\n"):
+            try:
+                found.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+        return found
+
+    def add(self, repetition: Repetition) -> None:
+        """Keep one more."""
+        whole = "".join(f"{json.dumps(entry)}\n" for entry in [*self.read(), repetition])
+        unfinished = self._path.with_suffix(".tmp")
+        unfinished.write_text(whole, encoding="utf-8")
+        unfinished.replace(self._path)
+
+
+def machine() -> str:
+    """Cores, processor, memory and versions, for people."""
+    code = ", ".join(f"{name} {version}" for name, version in code_version().items())
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    processor = _processor()
+    return f"{len(os.sched_getaffinity(0))} cores ({processor}), {memory:.0f} GiB, Python {platform.python_version()}; {code}"
+
+
+def load() -> float:
+    """Average number of processes that wanted to run in the last minute."""
+    return os.getloadavg()[0]
+
+
+def quantile(values: Sequence[float], q: float) -> float:
+    """The value that a part ``q`` of ``values`` do not exceed: one that was really measured, never an interpolated one."""
+    return float(np.quantile(np.asarray(values, dtype=np.float64), q, method="inverted_cdf"))
+
+
+def rate(successes: int, count: int) -> str:
+    """Successes of a number of trials, with Wilson's 95 % interval of their rate in %."""
+    return f"{successes} of {count}, {wilson_interval(successes, count)} %" if count else "none"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterable[str]:
+    """Lines of a table in Markdown."""
+    yield f"| {' | '.join(header)} |"
+    yield "|---" * len(header) + "|"
+    for row in rows:
+        if len(row) != len(header):
+            raise ValueError(f"a row of {len(row)} cells in a table of {len(header)}: {list(row)}")
+        yield f"| {' | '.join(cell.replace('|', '/') for cell in row)} |"
+
+
+def write_page(path: Path, lines: Iterable[str], figures: Mapping[str, Any], beside: Path) -> None:
+    """The page, and its figures as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    beside.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    print(path)
+
+
+def _processor() -> str:
+    file = Path("/proc/cpuinfo")
+    names = [line for line in file.read_text().splitlines() if line.startswith("model name")] if file.exists() else []
+    return names[0].partition(":")[2].strip() if names else platform.machine()
