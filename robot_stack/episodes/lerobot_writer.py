@@ -9,6 +9,7 @@ observation.commanded   target in force at the frame, from which deltas are coun
 action                  absolute target that was sent, after the guard
 action.commanded        absolute target that was asked for, before the guard
 intervention            whether a person had taken over from a policy
+guarded                 whether the guard changed or held what was asked for
 next.success            whether the task had been done one tick later (False where nobody told)
 age.*, skew             age of the camera's picture, and time between oldest and youngest stream [s]
 ======================  =======================================================================================
@@ -132,7 +133,7 @@ def features_of(spec: RobotSpec) -> dict[str, dict[str, Any]]:
     features["observation.state"] = {"dtype": "float32", "shape": (len(state),), "names": state}
     for key in ("observation.commanded", "action", "action.commanded"):
         features[key] = {"dtype": "float32", "shape": (len(actions),), "names": actions}
-    for key in ("intervention", "next.success"):
+    for key in ("intervention", "guarded", "next.success"):
         features[key] = {"dtype": "bool", "shape": (1,), "names": None}
     for key in (*(f"age.{name}" for name in spec.camera_names), "skew"):
         features[key] = {"dtype": "float32", "shape": (1,), "names": None}
@@ -151,7 +152,8 @@ def _frame(row: Row, instruction: str) -> dict[str, Any]:
     }
     frame: dict[str, Any] = {key: np.asarray(value, dtype=np.float32) for key, value in numbers.items()}
     frame |= {f"observation.images.{camera}": image for camera, image in observation.images.items()}
-    flags = {"intervention": np.array([tick.intervention]), "next.success": np.array([bool(tick.next_success)])}
+    told = {"intervention": tick.intervention, "guarded": tick.guarded, "next.success": bool(tick.next_success)}
+    flags = {key: np.array([value]) for key, value in told.items()}
     return frame | flags | {"task": instruction}
 
 

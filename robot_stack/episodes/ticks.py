@@ -18,8 +18,8 @@ from robot_stack.episodes.log_writer import TYPESTORE
 from robot_stack.episodes.messages import BadMessageError, joint_values, pose_values, trajectory_targets
 
 SENT, REQUESTED, COMMITTED, IN_FORCE = "sent_action", "requested_action", "committed_actions", "target_in_force"
-TASK, SUCCESS, JOINTS, INTERVENTION = "task", "evaluation/success", "joint_states", "intervention"
-SMALL = (SENT, REQUESTED, COMMITTED, IN_FORCE, TASK, SUCCESS, JOINTS, INTERVENTION)  # and the poses of the tools
+TASK, SUCCESS, JOINTS, INTERVENTION, GUARD = "task", "evaluation/success", "joint_states", "intervention", "guard"
+SMALL = (SENT, REQUESTED, COMMITTED, IN_FORCE, TASK, SUCCESS, JOINTS, INTERVENTION, GUARD)  # and the poses of the tools
 EVEN = 0.01  # ticks that keep the nominal period this well (relative) are taken as they are
 
 _log = logging.getLogger(__name__)
@@ -35,6 +35,7 @@ class Tick:
         sent: what was sent, after the guard [A].
         wanted: what policy or teleop had asked for [A].
         intervention: whether a person had taken over from a policy.
+        guarded: whether the guard changed or held what was asked for, at any time of the action.
         success: whether the task had been done by t_k; None where nobody published it.
         next_success: the same one tick later; for the last tick, at the end of the log.
     """
@@ -44,6 +45,7 @@ class Tick:
     sent: FloatArray
     wanted: FloatArray
     intervention: bool
+    guarded: bool
     success: bool | None
     next_success: bool | None
 
@@ -58,6 +60,7 @@ class SmallStreams:
         references: (stamp, target in force) as told by the executor, or by the arm's driver.
         successes: (stamp, task done).
         interventions: (stamp, whether a person drives), one for each action.
+        guards: (stamp, whether the guard acts from then on).
         states: (stamp, topic, value) of poses [6] and joints.
         instruction: as published.
     """
@@ -67,6 +70,7 @@ class SmallStreams:
     references: list[tuple[int, FloatArray]] = field(default_factory=list)
     successes: list[tuple[int, bool]] = field(default_factory=list)
     interventions: list[tuple[int, bool]] = field(default_factory=list)
+    guards: list[tuple[int, bool]] = field(default_factory=list)
     states: list[tuple[int, str, Any]] = field(default_factory=list)
     instruction: str = ""
 
@@ -95,6 +99,7 @@ def read_small_streams(log: EpisodeLog, spec: RobotSpec) -> SmallStreams:
     streams.references.sort(key=lambda entry: entry[0])
     streams.requested.sort(key=lambda entry: entry[0])
     streams.interventions.sort(key=lambda entry: entry[0])
+    streams.guards.sort(key=lambda entry: entry[0])
     return streams
 
 
@@ -129,7 +134,8 @@ def ticks_of(streams: SmallStreams, spec: RobotSpec, log: EpisodeLog) -> list[Ti
         if commanded is not None:  # else nobody told the first reference: the row would invent one
             done, done_next = (_success_at(streams.successes, at) for at in (stamp, stamp + period))
             intervention = _intervention_at(streams.interventions, source, spec.command_period_ns)
-            ticks.append(Tick(stamp, commanded, sent, wanted, intervention, done, done_next))
+            guarded = _acts_within(streams.guards, stamp, period)
+            ticks.append(Tick(stamp, commanded, sent, wanted, intervention, guarded, done, done_next))
         commanded = sent
     return ticks
 
@@ -165,6 +171,8 @@ def _take(streams: SmallStreams, name: str, logged: LoggedMessage, spec: RobotSp
         streams.successes.append((stamp, bool(message.data)))
     elif name == INTERVENTION:
         streams.interventions.append((stamp, bool(message.data)))
+    elif name == GUARD:
+        streams.guards.append((stamp, any(status.message for status in message.status)))
     elif name == TASK:
         streams.instruction = str(message.data)
     else:
@@ -197,3 +205,11 @@ def _success_at(successes: list[tuple[int, bool]], stamp_ns: int) -> bool | None
     if at < len(successes) and successes[at][0] == stamp_ns:
         return successes[at][1]
     return successes[at - 1][1] if at else None
+
+
+def _acts_within(guards: list[tuple[int, bool]], stamp_ns: int, period_ns: int) -> bool:
+    """Whether the guard acted at any time of the period that begins at a tick; its stamps are those of ticks."""
+    half_ns = int(EVEN * period_ns)
+    before = bisect_right(guards, stamp_ns + half_ns, key=lambda entry: entry[0])
+    until = bisect_left(guards, stamp_ns + period_ns - half_ns, key=lambda entry: entry[0])
+    return (before > 0 and guards[before - 1][1]) or any(acts for _, acts in guards[before:until])

@@ -1,6 +1,6 @@
 """What the executor tells besides commands: what it has committed itself to, what was asked of it, and how it is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -26,6 +26,7 @@ class ExecutorOutputs:
         self._committed_out = node.create_publisher(JointTrajectory, topics.COMMITTED_ACTIONS, topics.COMMANDS)
         self._requested_out = node.create_publisher(JointTrajectory, topics.REQUESTED_ACTION, topics.COMMANDS)
         self._intervention_out = node.create_publisher(Bool, topics.INTERVENTION, topics.COMMANDS) if takeover else None
+        self._guard_out = node.create_publisher(DiagnosticArray, topics.GUARD, topics.COMMANDS)
         self._diagnostics_out = node.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, topics.COMMANDS)
 
     def tell_committed(self, committed: FloatArray, asks: bool, now_ns: int) -> None:
@@ -38,6 +39,12 @@ class ExecutorOutputs:
         """Whether a person drives, once for each action."""
         if self._intervention_out is not None:
             self._intervention_out.publish(Bool(data=intervenes))
+
+    def tell_guard(self, reasons: Sequence[str], now_ns: int) -> None:
+        """Why the guard changes or holds what is asked for, from the tick at ``now_ns`` on; empty: it does not."""
+        status = DiagnosticStatus(name="executor: guard", hardware_id=self._spec.name, message=", ".join(reasons))
+        status.level = DiagnosticStatus.WARN if reasons else DiagnosticStatus.OK
+        self._guard_out.publish(DiagnosticArray(header=convert.header(now_ns), status=[status]))
 
     def tell_requested(self, target: FloatArray, now_ns: int) -> None:
         """A target [A] of policy or teleop to which the arm has begun to go."""

@@ -12,7 +12,7 @@ from robot_stack.core.control_loop import ControlLoop, Tick
 from robot_stack.core.driver_seat import Driver, DriverSeat
 from robot_stack.core.homing import Homing, HomingStep
 from robot_stack.core.robot_spec import RobotSpec
-from robot_stack.core.safety import StreamAge
+from robot_stack.core.safety import GuardReason, StreamAge
 from robot_stack.core.stream_buffer import RobotStreams, StreamBuffer
 from robot_stack.core.types import ActionChunk, FloatArray
 from robot_stack.drivers.arm_motion import motion_of
@@ -21,6 +21,8 @@ from robot_stack.ros import topics
 from robot_stack.ros.commanded_arm import CommandedArm
 from robot_stack.ros.executor_outputs import ExecutorOutputs
 from robot_stack.ros.executor_settings import ExecutorSettings
+
+QUIET_NS = 1_000_000_000  # a reason of the guard that comes back within this time is not logged again
 
 
 class LoopRunner:
@@ -52,6 +54,8 @@ class LoopRunner:
         self._homed = Future()
         self.active = False
         self.counts: Counter[str] = Counter()
+        self._reasons: tuple[GuardReason, ...] = ()  # of the last tick
+        self._told: dict[GuardReason, int] = {}  # when each was there last [ns]
 
     @property
     def asks(self) -> bool:
@@ -163,10 +167,16 @@ class LoopRunner:
         self._outputs.tell_state(self.state, guard.e_stopped, counts, now_ns)
 
     def _tell(self, tick: Tick) -> None:
-        for reason in tick.onsets:
+        for reason in tick.reasons:
+            last_ns, self._told[reason] = self._told.get(reason), tick.stamp_ns
+            if last_ns is not None and tick.stamp_ns - last_ns <= QUIET_NS:
+                continue  # it has not ended, or just flickers
             streams = ", ".join(age.name for age in tick.expired if age.reason is reason)
             where = f" ({streams})" if streams else ""
             self._node.get_logger().warning(f"guard: {reason}{where} at {tick.stamp_ns} ns")
+        if tick.reasons != self._reasons:
+            self._reasons = tick.reasons
+            self._outputs.tell_guard([reason.value for reason in tick.reasons], tick.stamp_ns)
 
     def _ages(self) -> tuple[StreamAge, ...]:
         ages = self.streams.ages()

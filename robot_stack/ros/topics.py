@@ -24,6 +24,7 @@ COMMITTED_ACTIONS = "committed_actions"
 REQUEST = "request"  # frame id of committed actions where a new chunk is wanted
 REQUESTED_ACTION = "requested_action"  # what policy or teleop asked for, before the guard
 SENT_ACTION = "sent_action"
+GUARD = "guard"  # why the guard changes or holds what is asked for, told when that changes
 INTERVENTION = "intervention"  # whether a person has taken over from the policy
 TELEOP_ACTION = "teleop/action"
 JOY = "joy"
@@ -131,6 +132,7 @@ def contract(spec: RobotSpec) -> tuple[TopicEntry, ...]:
         TopicEntry(SENT_ACTION, JointTrajectory),
         TopicEntry(TELEOP_ACTION, JointTrajectory),
         TopicEntry(INTERVENTION, Bool, stamped=False),
+        TopicEntry(GUARD, DiagnosticArray),
         TopicEntry(HEARTBEAT, Header),  # its stamp comes first, too
         TopicEntry(TASK, String, stamped=False, latched=True),
         TopicEntry(E_STOP, Bool, stamped=False),

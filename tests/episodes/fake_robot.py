@@ -42,6 +42,7 @@ class FakeEpisode:
         success: whether the task had been done by tick k [T + 1].
         stamps: of the ticks [T].
         interventions: whether a person had taken over [T]; empty where nobody tells.
+        guards: tick -> what the guard says from then on.
     """
 
     images: ImageArray
@@ -52,6 +53,7 @@ class FakeEpisode:
     success: list[bool]
     stamps: list[int] = field(default_factory=list)
     interventions: list[bool] = field(default_factory=list)
+    guards: dict[int, str] = field(default_factory=dict)
 
     @classmethod
     def random(cls, length: int, seed: int = 0, first_success: int | None = None) -> "FakeEpisode":
@@ -88,6 +90,8 @@ class FakeEpisode:
             if k % chunk == 0:
                 yield trajectory("action_chunk", self.wanted[k : k + chunk], names, stamp, first_ns=PERIOD_NS)
             yield trajectory("requested_action", self.wanted[k : k + 1], names, stamp, first_ns=PERIOD_NS)
+            if k in self.guards:
+                yield guard(self.guards[k], stamp)
             yield trajectory("sent_action", self.sent[k : k + 1], names, stamp, first_ns=PERIOD_NS)
             if self.interventions:
                 yield message("intervention", "std_msgs/msg/Bool", stamp, data=self.interventions[k])
@@ -104,6 +108,14 @@ class FakeEpisode:
 def message(topic: str, msgtype: str, stamp: int, **fields: Any) -> Wire:
     value = STORE.types[msgtype](**fields)
     return topic, msgtype, bytes(STORE.serialize_cdr(value, msgtype)), stamp
+
+
+def guard(said: str, stamp: int) -> Wire:
+    level = 1 if said else 0
+    status = STORE.types["diagnostic_msgs/msg/DiagnosticStatus"](
+        level=level, name="executor: guard", message=said, hardware_id="", values=[]
+    )
+    return message("guard", "diagnostic_msgs/msg/DiagnosticArray", stamp, header=header(stamp), status=[status])
 
 
 def time_of(stamp: int) -> Any:

@@ -130,6 +130,24 @@ def test_exactly_the_rows_of_an_intervention_are_marked(tmp_path: Path) -> None:
     assert [row.tick.intervention for row in rows] == episode.interventions
 
 
+def test_the_rows_in_which_the_guard_acted_are_marked(tmp_path: Path) -> None:
+    episode = FakeEpisode.random(12)
+    episode.guards = {3: "velocity limit", 5: "velocity limit, gripper limit", 6: "", 11: "e-stop"}
+    _, rows, _ = decoded(tmp_path, episode.wire())
+    assert [row.tick.guarded for row in rows] == [k in (3, 4, 5, 11) for k in range(12)]
+
+
+def test_a_guard_that_acts_between_two_actions_marks_the_one_under_way() -> None:
+    fast = dataclasses.replace(spec(), command_rate_hz=5 * spec().rate_hz)
+    command_ns = fast.command_period_ns
+    streams = SmallStreams(references=[(START_NS, np.zeros(4))])
+    streams.sent = {START_NS + i * command_ns: np.full(4, 0.1 * i) for i in range(26)}
+    streams.guards = [(START_NS + 7 * command_ns, True), (START_NS + 8 * command_ns, False), (START_NS + 15 * command_ns, True)]
+    streams.guards += [(START_NS + 20 * command_ns, False)]
+    ticks = ticks_of(streams, fast, EpisodeLog.__new__(EpisodeLog))
+    assert [tick.guarded for tick in ticks] == [False, True, False, True, False, False]
+
+
 def test_in_real_time_an_intervention_is_told_a_little_after_its_tick(tmp_path: Path) -> None:
     episode = FakeEpisode.random(40)
     episode.interventions = [10 <= k < 14 or k == 30 for k in range(40)]
