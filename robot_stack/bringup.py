@@ -13,6 +13,7 @@ from robot_stack.core.errors import ProphRLError, UnknownNameError
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.paths import config_dir, robot_file
 from robot_stack.robot_setup import NodeProcess, Setup, Stops
+from robot_stack.ros.policies import address_of
 
 SEGMENT_BYTES = 32 << 20  # of shared memory for each process, as in config/dds/fastdds.xml
 PROCESSES = 8  # robot, executor, source, recorder, operator, and a few tools to look on
@@ -192,7 +193,7 @@ LAUNCH_ARGUMENTS: Mapping[str, LaunchArgument] = {
     "robot": LaunchArgument("sim_metaworld", "a robot file in config/robot, or a path to one"),
     "cell": LaunchArgument("", f"cell file of a real robot; empty: that of {CELL_VARIABLE}"),
     "source": LaunchArgument("", f"who moves the arm: {', '.join(SOURCES)}; empty: the policy given, a script, or nobody"),
-    "policy": LaunchArgument("", "folder of an exported policy"),
+    "policy": LaunchArgument("", "folder of an exported policy, or replay:<log of an episode>"),
     "takeover": LaunchArgument("", f"device by which a person may take over from the policy: {', '.join(PERSONS)}"),
     "leader": LaunchArgument("", "of device lerobot: a teleoperator's device file, a name in config/lerobot or a path"),
     "deadman": LaunchArgument("keyboard", "of device lerobot: who holds one: keyboard, gamepad, feature:<its own>"),
@@ -235,7 +236,7 @@ def launched(given: Mapping[str, str]) -> Launch:
         robot=robot,
         cell=given["cell"],
         source=given["source"] or default_source(robot, policy),
-        policy=f"onnx:{policy}" if policy else "",
+        policy=address_of(policy) if policy else "",
         takeover=given["takeover"],
         leader=given["leader"],
         deadman=given["deadman"],

@@ -19,7 +19,7 @@ from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.episodes.meta import FINISHED_SUFFIX, current_versions
 from robot_stack.paths import robot_file
 from robot_stack.ros.node import require_ros
-from robot_stack.ros.policies import PolicyAddress
+from robot_stack.ros.policies import PolicyAddress, address_of
 
 DEFAULT_TASK = "button-press-topdown-v3"
 HORIZON = 30  # ticks, as config/task/*.yaml
@@ -106,7 +106,7 @@ def up_main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="prophrl up", description=text)
     parser.add_argument("robot", nargs="?", default="sim_metaworld", help=ROBOT_HELP)
     parser.add_argument("--cell", default="", help=CELL_HELP)
-    parser.add_argument("--policy", help="folder of an exported policy")
+    parser.add_argument("--policy", help="folder of an exported policy, or replay:<log of an episode>")
     parser.add_argument("--takeover", default="", help=TAKEOVER_HELP)
     parser.add_argument("--deadman", default="keyboard", help=f"{DEADMAN_HELP} (default: %(default)s)")
     parser.add_argument("--activate", action="store_true", help="let the arm move at once; else it waits for executor/activate")
@@ -142,7 +142,7 @@ def _live_setup(options: argparse.Namespace) -> Setup:
     if policy:
         device, _, leader = options.takeover.partition(":")
         person = {"takeover": device, "leader": leader, "deadman": options.deadman}
-        return replace(shared, source="policy", policy=ONNX + policy, **person)
+        return replace(shared, source="policy", policy=address_of(policy), **person)
     if options.behaviour is None:
         return replace(shared, source=default_source(options.robot, ""))
     device, _, leader = options.behaviour.partition(":")

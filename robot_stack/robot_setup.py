@@ -22,7 +22,7 @@ class Setup:
         cell: path of the cell file; "": that of the environment variable PROPHRL_CELL, where a robot needs one.
         source: who moves the arm: "policy", "behaviour" (scripted, sim_metaworld only), a device of ``bringup.PERSONS``, or
             "nobody": chunks come from elsewhere, or the robot is only looked at.
-        policy, exploration: for source "policy": "onnx:<folder>", and the noise level with which it acts.
+        policy, exploration: for source "policy": "onnx:<folder>" or "replay:<log>", and the noise level with which it acts.
         takeover: for source "policy": the device of ``bringup.PERSONS`` by which a person may take over; "": nobody.
         behaviour, noise: for source "behaviour", see ``drivers.behaviours``.
         leader: for the device "lerobot": device file of a teleoperator, a name in config/lerobot or a path.

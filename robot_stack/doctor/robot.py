@@ -12,7 +12,7 @@ from robot_stack.doctor.vendor import beyond, limits_for
 from robot_stack.drivers.arm_model import tool_kinematics
 from robot_stack.drivers.arm_workspace import penetration_of
 from robot_stack.paths import config_dir
-from robot_stack.ros.policies import ONNX, PolicyAddress
+from robot_stack.ros.policies import PolicyAddress, address_of
 
 CUDA = "CUDAExecutionProvider"
 BOTH = ("onnxruntime", "onnxruntime-gpu")
@@ -75,7 +75,7 @@ def load(name: str, cell: str) -> Robot:
 def policy(folder: Path, spec: RobotSpec) -> Findings:
     """Whether an exported policy is whole, is for this robot, and runs on the provider that it seems to run on."""
     try:
-        address = PolicyAddress.parse(f"{ONNX}:{folder}")
+        address = PolicyAddress.parse(address_of(str(folder)))
         policy_hash = address.check(spec)
     except ProphRLError as error:
         yield fail("policy", str(error), "export it anew for this robot (prophrl export), or name another folder")

@@ -40,7 +40,7 @@ class PolicySettings:
 
     Attributes:
         robot: name of the robot file, or a path to one.
-        policy: "onnx:<folder of an exported policy>".
+        policy: "onnx:<folder of an exported policy>" or "replay:<log of an episode>".
         prefix: targets that a chunk has to begin with, as they will be sent while it is computed (real-time chunking); else 0.
         exploration: noise level with which it acts; 0 is the policy as it is evaluated.
         seed: of the noise of the next episode; read on activation.
