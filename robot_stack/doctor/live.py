@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from robot_stack.core.robot_spec import RobotSpec
+from robot_stack.core.stream_buffer import POSE_NAMES
 from robot_stack.doctor.finding import Findings, fail, ok, warn
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ SLOW = 0.95  # of the nominal rate
 LATE_S = 0.2  # of a stamp on receipt: what the executor takes for too old
 FUTURE_S = -0.005
 FEW_HZ = 20.0  # joint states and poses
+RECORDER = "recorder"  # hears commands, and moves nothing
 
 
 def streams(looks: Sequence["TopicLook"], spec: RobotSpec) -> Findings:
@@ -42,13 +44,13 @@ def streams(looks: Sequence["TopicLook"], spec: RobotSpec) -> Findings:
 def commands(looks: Sequence["TopicLook"]) -> Findings:
     """Command topics: somebody listens, and at most one commands."""
     for entry in looks:
-        check = f"topic {entry.name}"
+        check, driven = f"topic {entry.name}", [name for name in entry.listeners if name != RECORDER]
         if len(entry.senders) > 1:
             yield fail(check, f"is commanded by {', '.join(entry.senders)}", "stop all but one executor: it refuses to move")
-        if not entry.listeners:
+        if not driven:
             yield fail(check, "nobody listens", "load and activate the controller that the robot file names (ros2 control)")
         elif len(entry.senders) <= 1:
-            yield ok(check, f"{entry.listeners} listening, commanded by {', '.join(entry.senders) or 'nobody'}")
+            yield ok(check, f"heard by {', '.join(driven)}, commanded by {', '.join(entry.senders) or 'nobody'}")
 
 
 def _rate(entry: "TopicLook", check: str, spec: RobotSpec) -> Findings:
@@ -73,7 +75,15 @@ def _stamps(entry: "TopicLook", check: str) -> Findings:
 
 
 def _joints(entry: "TopicLook", check: str, spec: RobotSpec) -> Findings:
-    known = entry.joints
-    missing = [name for name in spec.joint_names if name not in known]
-    if known and missing:
-        yield fail(check, f"lacks {', '.join(missing)}; it has {', '.join(known)}", "correct the names in the robot file")
+    """Every joint of the arm, and what the state is made of beside the tool's pose."""
+    commanded_by = {
+        action: joint for command in spec.commands for action, joint in zip(command.actions, command.joints, strict=True)
+    }
+    needed = dict.fromkeys(spec.joint_names)
+    for name in spec.state_names:
+        if name not in POSE_NAMES and name not in entry.joints:
+            needed[commanded_by.get(name, name)] = None
+    missing = [name for name in needed if name not in entry.joints]
+    if entry.joints and missing:
+        remedy = "correct the names in the robot file, or let the gripper's driver publish there, too"
+        yield fail(check, f"lacks {', '.join(missing)}; it has {', '.join(sorted(entry.joints))}", remedy)

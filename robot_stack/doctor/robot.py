@@ -102,9 +102,11 @@ def cuda(graph: Path) -> Findings:
 
     if CUDA not in onnxruntime.get_available_providers():
         return
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    got = onnxruntime.InferenceSession(str(graph), options, providers=[CUDA, "CPUExecutionProvider"]).get_providers()
+    onnxruntime.set_default_logger_severity(4)  # what is missing is told below, once
+    try:
+        got = onnxruntime.InferenceSession(str(graph), providers=[CUDA, "CPUExecutionProvider"]).get_providers()
+    finally:
+        onnxruntime.set_default_logger_severity(2)  # its default
     if CUDA in got:
         yield ok("policy", "CUDA is there, too")
     else:

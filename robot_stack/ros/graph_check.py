@@ -33,11 +33,11 @@ class TopicLook:
         best_effort: senders that offer nothing better.
         types: message types under which it is published.
         wanted_type: the contract's.
-        listeners: nodes that subscribe to it.
+        listeners: names of the nodes that subscribe to it.
         count: messages heard.
         rate_hz: at which they came.
         skews_s: time of receipt minus header stamp of each [s].
-        last: the last message, serialised.
+        joints: names in joint states.
     """
 
     name: str
@@ -46,21 +46,16 @@ class TopicLook:
     senders: tuple[str, ...] = ()
     best_effort: tuple[str, ...] = ()
     types: tuple[str, ...] = ()
-    listeners: int = 0
+    listeners: tuple[str, ...] = ()
     count: int = 0
     rate_hz: float = 0.0
     skews_s: list[float] = field(default_factory=list)
-    last: bytes = b""
+    joints: set[str] = field(default_factory=set)
 
     @property
     def skew_s(self) -> float | None:
         """Median of the skews."""
         return statistics.median(self.skews_s) if self.skews_s else None
-
-    @property
-    def joints(self) -> tuple[str, ...]:
-        """Joint names in the last message of joint states."""
-        return tuple(deserialize_message(self.last, JointState).name) if self.last else ()
 
 
 def look(spec: RobotSpec, domain: int, seconds: float) -> tuple[list[TopicLook], list[TopicLook]]:
@@ -97,7 +92,8 @@ def _receiver(entry: TopicLook) -> Any:
     def receive(cdr: bytes) -> None:
         entry.count += 1
         entry.skews_s.append((time.time_ns() - convert.stamp_of_cdr(cdr)) / 1e9)
-        entry.last = cdr
+        if entry.name == topics.JOINT_STATES:
+            entry.joints.update(deserialize_message(cdr, JointState).name)
 
     return receive
 
@@ -108,7 +104,7 @@ def _who(node: Any, entry: TopicLook) -> None:
     unreliable = [info for info in told if info.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT]
     entry.best_effort = tuple(sorted(info.node_name for info in unreliable))
     entry.types = tuple(sorted({info.topic_type for info in told}))
-    entry.listeners = len([i for i in node.get_subscriptions_info_by_topic(entry.name) if i.node_name != node.get_name()])
+    entry.listeners = tuple(sorted(info.node_name for info in node.get_subscriptions_info_by_topic(entry.name)))
 
 
 @contextmanager

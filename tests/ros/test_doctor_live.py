@@ -40,21 +40,19 @@ SPEC = spec()
 class Driver:
     """A node that speaks as an arm and its camera do, 50 times a second."""
 
-    def __init__(self, spy: Spy) -> None:
+    def __init__(self, spy: Spy, pictures: Any = CompressedImage, joints: str = "reliable") -> None:
         self.spy, self.shift_ns = spy, 0
         self.names = [*SPEC.joint_names, KNUCKLE]
         self.outs: dict[str, Any] = {}
-        self.publish(PICTURES, CompressedImage)
-        self.publish(topics.JOINT_STATES, JointState)
-        self.publish("ee_pose", PoseStamped)
+        for topic, message, reliability in (
+            (PICTURES, pictures, "reliable"),
+            (topics.JOINT_STATES, JointState, joints),
+            ("ee_pose", PoseStamped, "reliable"),
+        ):
+            self.outs[topic] = spy.node.create_publisher(message, topic, topics.sensor_qos(reliability, 5))
         for command, message in zip(SPEC.commands, (JointTrajectory, Float64MultiArray), strict=True):
             spy.node.create_subscription(message, command.topic, lambda _: None, topics.COMMANDS)
         spy.node.create_timer(0.02, self._say)
-
-    def publish(self, topic: str, message: Any, reliability: str = "reliable") -> None:
-        if topic in self.outs:
-            self.spy.node.destroy_publisher(self.outs[topic])
-        self.outs[topic] = self.spy.node.create_publisher(message, topic, topics.sensor_qos(reliability, 5))
 
     def _say(self) -> None:
         stamp_ns = self.spy.node.get_clock().now().nanoseconds + self.shift_ns
@@ -89,12 +87,15 @@ def test_a_robot_without_faults(driver: Driver, domain: int) -> None:
     found = examine(domain)
     assert not [finding for finding in found if finding.level is Level.FAIL]
     said = {finding.check: finding.message for finding in found}
-    assert said[f"topic {SPEC.commands[0].topic}"] == "1 listening, commanded by nobody"
+    assert said[f"topic {SPEC.commands[0].topic}"] == "heard by driver, commanded by nobody"
     assert "from driver" in said[f"topic {PICTURES}"]
 
 
 def test_nobody_is_there(domain: int) -> None:
+    recorder = Node("recorder")  # it hears everything, which moves nothing
+    recorder.create_subscription(JointTrajectory, SPEC.commands[0].topic, lambda _: None, topics.COMMANDS)
     found = failures(domain)
+    recorder.destroy_node()
     assert found[f"topic {PICTURES}"] == found["topic joint_states"] == found["topic ee_pose"] == "nobody publishes it"
     assert found[f"topic {SPEC.commands[0].topic}"] == "nobody listens"
 
@@ -126,11 +127,17 @@ def test_a_driver_with_other_names(driver: Driver, domain: int) -> None:
     assert found["topic joint_states"].startswith("lacks shoulder_pan_joint") and "left_shoulder_pan_joint" in str(found)
 
 
-def test_another_type_and_another_quality(driver: Driver, domain: int) -> None:
-    driver.publish(PICTURES, Image)
-    driver.publish(topics.JOINT_STATES, JointState, "best_effort")
+def test_a_gripper_that_does_not_speak(driver: Driver, domain: int) -> None:
+    driver.names = list(SPEC.joint_names)
+    assert failures(domain)["topic joint_states"].startswith(f"lacks {KNUCKLE}; it has elbow_joint")
+
+
+def test_another_type_and_another_quality(domain: int) -> None:
+    spy = Spy("driver")
+    Driver(spy, pictures=Image, joints="best_effort")
     found = {finding.check: finding for finding in examine(domain) if finding.level is not Level.OK}
     pictures, joints = found[f"topic {PICTURES}"], found["topic joint_states"]
     assert (pictures.level, joints.level) == (Level.FAIL, Level.WARN)
     assert "sensor_msgs/msg/Image" in pictures.message and "compression" in pictures.remedy
     assert "driver offers best effort only" in joints.message
+    spy.close()
