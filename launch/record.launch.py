@@ -1,7 +1,7 @@
 """A robot moved by a scripted behaviour, with the recorder: ``ros2 launch robot_stack record.launch.py behaviour:=noisy``.
 
-For episodes one after another, labelled by the simulator, there is ``prophrl record``; other robots are recorded while they are
-driven (teleop.launch.py) or follow a policy (deploy.launch.py).
+For episodes one after another, labelled by the simulator, there is ``prophrl record``. Only the embedded robot has scripts;
+others are recorded while they are driven (``source:=keyboard``) or follow a policy (``source:=policy policy:=<folder>``).
 """
 
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription

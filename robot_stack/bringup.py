@@ -84,6 +84,8 @@ def processes(setup: Setup) -> tuple[NodeProcess, ...]:
         )
     if setup.source == "policy" and not setup.policy:
         raise ProphRLError("source 'policy' needs a policy: give the folder of an exported one")
+    if setup.instruction and robot.cell is None:
+        raise ProphRLError(f"robot {name} is simulated and tells its instruction itself; choose its task instead")
     if setup.source in PERSONS and setup.lock_step:
         raise ProphRLError(f"a person ({setup.source}) needs real time and cannot drive in lock-step")
     if setup.takeover and (setup.source != "policy" or setup.lock_step):
@@ -119,13 +121,15 @@ def _is_embedded(robot: str) -> bool:
 
 
 def _devices(setup: Setup, robot: Robot) -> tuple[NodeProcess, ...]:
-    """The arm's driver, the cameras, and the kinematics where nobody else says where the tool is."""
+    """The arm's driver, the cameras, and what nobody else tells: where the tool is, and what is to be done."""
     nodes = list(robot.driver.nodes(setup, robot.cell))
     if robot.cell is None:
         return tuple(nodes)
     nodes += [_camera(setup, camera) for camera in robot.cell.cameras if camera.driver is not CameraDriver.EXTERNAL]
     if not (robot.driver.tells_pose or robot.cell.arm.tells_pose):
         nodes.append(NodeProcess("kinematics", "robot_stack.ros.kinematics_node", {"robot": setup.robot}))
+    if setup.instruction:
+        nodes.append(NodeProcess("task", "robot_stack.ros.task_node", {"instruction": setup.instruction}))
     return tuple(nodes)
 
 
@@ -199,6 +203,7 @@ LAUNCH_ARGUMENTS: Mapping[str, LaunchArgument] = {
     "deadman": LaunchArgument("keyboard", "of device lerobot: who holds one: keyboard, gamepad, feature:<its own>"),
     "behaviour": LaunchArgument("expert", "of source behaviour: expert, noisy or random"),
     "task": LaunchArgument("", "of the embedded robot; of another one, its name in the episodes"),
+    "instruction": LaunchArgument("", "the task in words, for policies and logs of a real robot"),
     "record": LaunchArgument("true", "whether the recorder runs; its ~/start begins an episode"),
     "folder": LaunchArgument("episodes", "where it writes"),
     "autostart": LaunchArgument("true", "whether lifecycle nodes are configured"),
@@ -242,6 +247,7 @@ def launched(given: Mapping[str, str]) -> Launch:
         deadman=given["deadman"],
         behaviour=given["behaviour"],
         task=given["task"] or default_task(robot),
+        instruction=given["instruction"],
         record=_flag(given, "record"),
         folder=given["folder"],
     )

@@ -115,6 +115,7 @@ def up_main(argv: list[str]) -> int:
         help="expert, noisy, random, keyboard or gamepad (default: expert on sim_metaworld; else nobody moves the arm)",
     )
     parser.add_argument("--task", help=TASK_HELP)
+    parser.add_argument("--instruction", default="", help="the task in words, for policies and logs of a real robot")
     parser.add_argument("--out", default="episodes", help=OUT_HELP)
     parser.add_argument("--logs", default="logs", help=LOGS_HELP)
     options = parser.parse_args(argv)
@@ -129,6 +130,7 @@ def teleop_main(argv: list[str]) -> int:
     parser.add_argument("--device", dest="behaviour", default="keyboard", help=DEVICE_HELP)
     parser.add_argument("--deadman", default="keyboard", help=f"{DEADMAN_HELP} (default: %(default)s)")
     parser.add_argument("--task", help=TASK_HELP)
+    parser.add_argument("--instruction", default="", help="the task in words, for policies and logs of a real robot")
     parser.add_argument("--out", default="episodes", help=OUT_HELP)
     parser.add_argument("--logs", default="logs", help=LOGS_HELP)
     options = parser.parse_args(argv)
@@ -137,7 +139,8 @@ def teleop_main(argv: list[str]) -> int:
 
 def _live_setup(options: argparse.Namespace) -> Setup:
     task = default_task(options.robot) if options.task is None else options.task
-    shared = Setup(robot=options.robot, cell=options.cell, task=task, record=True, folder=options.out)
+    facts = {"task": task, "instruction": options.instruction}
+    shared = Setup(robot=options.robot, cell=options.cell, record=True, folder=options.out, **facts)
     policy = getattr(options, "policy", None)
     if policy:
         device, _, leader = options.takeover.partition(":")

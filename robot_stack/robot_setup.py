@@ -28,6 +28,7 @@ class Setup:
         leader: for the device "lerobot": device file of a teleoperator, a name in config/lerobot or a path.
         deadman: for the device "lerobot": who holds one, see ``ros.teleop_devices``.
         task: of a simulated robot; of a real one, its name in the episodes.
+        instruction: the task in words, of a real robot; "": somebody else publishes it, or nobody needs it.
         lock_step: simulated robots: time advances with the commands, as fast as the machine can.
         horizon: ticks of an episode in lock-step; 0: no end.
         stop_at_success: end an episode in lock-step at its first success.
@@ -46,6 +47,7 @@ class Setup:
     leader: str = ""
     deadman: str = "keyboard"
     task: str = "button-press-topdown-v3"
+    instruction: str = ""
     lock_step: bool = False
     horizon: int = 0
     stop_at_success: bool = False

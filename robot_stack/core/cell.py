@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import yaml
 
-from robot_stack.core.errors import BadFileError, UnknownNameError
+from robot_stack.core.errors import BadFileError
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.core.spec_reader import SpecReader
 
@@ -118,17 +118,6 @@ class Cell:
         if twice := [device for kind, device in devices if devices.count((kind, device)) > 1]:
             raise reader.refuse(f"device {twice[0]!r} stands for two cameras")
         return cls(source, robot, arm, cameras)
-
-    def camera(self, name: str) -> CellCamera:
-        """The camera of that name.
-
-        Raises:
-            UnknownNameError: the cell has no such camera.
-        """
-        for camera in self.cameras:
-            if camera.name == name:
-                return camera
-        raise UnknownNameError(f"camera of cell {self.source}", name, (camera.name for camera in self.cameras))
 
 
 def _arm(reader: SpecReader | None, cell: SpecReader) -> CellArm:

@@ -56,8 +56,9 @@ class StarterNode(Node):
                 raise ProphRLError(f"executor/activate refused: {answer.message}")
             self.get_logger().info("the executor is active: the arm may move")
         elif sources:
-            asked = ", ".join(f"ros2 lifecycle set {source} activate" for source in sources)
-            self.get_logger().info(f"to move: {asked}, then call executor/activate")
+            space = self.get_namespace().rstrip("/")
+            asked = ", ".join(f"ros2 lifecycle set {space}/{source} activate" for source in sources)
+            self.get_logger().info(f"to move: {asked}, then call {space}/executor/activate")
 
     def _bring(self, node: str, transition: int, wanted: int, word: str) -> None:
         """Let a node make a transition. Its answer takes as long as a policy loads, and may be lost; the state tells, too."""

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from robot_stack.core.cell import CameraDriver, Cell
-from robot_stack.core.errors import BadFileError, ProphRLError, UnknownNameError
+from robot_stack.core.errors import BadFileError, ProphRLError
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.paths import config_dir, robot_file
 
@@ -25,11 +25,9 @@ def raw() -> dict[str, Any]:
 def test_the_example_is_a_cell() -> None:
     cell = Cell.load(EXAMPLE, SPEC)
     assert (cell.robot, cell.arm.driver, cell.arm.tells_pose) == ("ur5e", "external", False)
-    front, wrist = cell.camera("front"), cell.camera("wrist")
+    front, wrist = cell.cameras
     assert (front.driver, front.device, front.capture) == (CameraDriver.REALSENSE, "123456789012", None)
     assert (wrist.capture, wrist.fourcc, wrist.resize, wrist.latency_ms) == ((1280, 720), "MJPG", True, 30.0)
-    with pytest.raises(UnknownNameError, match="unknown camera of cell .*example.yaml 'top'; valid: front, wrist"):
-        cell.camera("top")
 
 
 def test_files_are_relative_to_the_cell(raw: dict[str, Any], tmp_path: Path) -> None:
@@ -37,7 +35,7 @@ def test_files_are_relative_to_the_cell(raw: dict[str, Any], tmp_path: Path) -> 
     with pytest.raises(BadFileError, match=r"cameras\[0\]\.intrinsics: no such file .*lens\.yaml"):
         Cell.from_mapping(raw, SPEC, tmp_path / "cell.yaml")
     (tmp_path / "lens.yaml").touch()
-    camera = Cell.from_mapping(raw, SPEC, tmp_path / "cell.yaml").camera("front")
+    camera = Cell.from_mapping(raw, SPEC, tmp_path / "cell.yaml").cameras[0]
     assert (camera.device, camera.intrinsics, camera.extrinsics) == (str(tmp_path / "film.mp4"), tmp_path / "lens.yaml", None)
 
 

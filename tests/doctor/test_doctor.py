@@ -147,7 +147,7 @@ def test_a_disk_and_a_device_of_somebody_else(tmp_path: Path) -> None:
         parent.chmod(0o755)
     folder.mkdir(mode=0o700)
     os.mknod(device, 0o20600, os.makedev(1, 3))  # a character device, /dev/null's twin
-    camera = cell(driver="opencv", device=str(device)).camera("front")
+    camera = cell(driver="opencv", device=str(device)).cameras[0]
     one(devices.video(camera, UR5E), Level.OK)
     serial = cell(arm={"device": str(device)})
     one(devices.arm(serial), Level.OK)
@@ -158,18 +158,18 @@ def test_a_disk_and_a_device_of_somebody_else(tmp_path: Path) -> None:
 
 
 def test_video_devices(tmp_path: Path) -> None:
-    one(devices.video(cell(driver="opencv", device="97").camera("front"), UR5E), Level.FAIL, "there is no /dev/video97")
+    one(devices.video(cell(driver="opencv", device="97").cameras[0], UR5E), Level.FAIL, "there is no /dev/video97")
     (tmp_path / "film.mp4").touch()
-    one(devices.video(cell(driver="opencv", device=str(tmp_path / "film.mp4")).camera("front"), UR5E), Level.FAIL, "no device")
+    one(devices.video(cell(driver="opencv", device=str(tmp_path / "film.mp4")).cameras[0], UR5E), Level.FAIL, "no device")
 
 
 def test_network_cameras() -> None:
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as server:
         port = server.getsockname()[1]
         address = f"rtsp://127.0.0.1:{port}/stream"
-        one(devices.video(cell(driver="opencv", device=address).camera("front"), UR5E), Level.OK, "answers")
-    one(devices.video(cell(driver="opencv", device=address).camera("front"), UR5E), Level.FAIL, "does not answer")
-    one(devices.video(cell(driver="opencv", device="v4l2loop://x").camera("front"), UR5E), Level.WARN, "cannot be tried")
+        one(devices.video(cell(driver="opencv", device=address).cameras[0], UR5E), Level.OK, "answers")
+    one(devices.video(cell(driver="opencv", device=address).cameras[0], UR5E), Level.FAIL, "does not answer")
+    one(devices.video(cell(driver="opencv", device="v4l2loop://x").cameras[0], UR5E), Level.WARN, "cannot be tried")
 
 
 @pytest.mark.parametrize(("mbit", "level"), [("480", Level.WARN), ("12", Level.WARN), ("5000", None)])
@@ -180,18 +180,18 @@ def test_pictures_that_do_not_come_through_the_plug(tmp_path: Path, mbit: str, l
     (tmp_path / "video0").mkdir()
     (tmp_path / "video0" / "device").symlink_to(interface)
     large = {"driver": "opencv", "device": "0", "capture": {"width": 1280, "height": 720}}
-    found = list(devices.usb_speed(cell(**large).camera("front"), UR5E, tmp_path / "video0"))
+    found = list(devices.usb_speed(cell(**large).cameras[0], UR5E, tmp_path / "video0"))
     assert [finding.level for finding in found] == ([level] if level else [])
-    assert not list(devices.usb_speed(cell(**large, fourcc="MJPG").camera("front"), UR5E, tmp_path / "video0"))
-    small = cell(driver="opencv", device="0").camera("front")  # 640x480 at 30 Hz is what USB 2 was made for
+    assert not list(devices.usb_speed(cell(**large, fourcc="MJPG").cameras[0], UR5E, tmp_path / "video0"))
+    small = cell(driver="opencv", device="0").cameras[0]  # 640x480 at 30 Hz is what USB 2 was made for
     assert not list(devices.usb_speed(small, UR5E, tmp_path / "video0"))
 
 
 def test_files_that_are_played(tmp_path: Path) -> None:
     for name, level, words in (("film.mp4", Level.OK, "plays"), ("notes.txt", Level.FAIL, "cannot be played")):
         (tmp_path / name).touch()
-        one(devices.played(cell(driver="file", device=str(tmp_path / name)).camera("front")), level, words)
-    one(devices.played(cell(driver="file", device=str(tmp_path / "gone.mp4")).camera("front")), Level.FAIL, "there is no file")
+        one(devices.played(cell(driver="file", device=str(tmp_path / name)).cameras[0]), level, words)
+    one(devices.played(cell(driver="file", device=str(tmp_path / "gone.mp4")).cameras[0]), Level.FAIL, "there is no file")
 
 
 def test_serial_ports() -> None:
@@ -208,7 +208,7 @@ def test_realsense_cameras_by_serial_number_and_plug() -> None:
         made.register_info(rs.camera_info.usb_type_descriptor, usb)
         return made
 
-    camera = cell().camera("front")
+    camera = cell().cameras[0]
     there = [device("777", "3.2"), device(camera.device, "2.1")]
     one(devices.realsense(camera, rs, there[:1]), Level.FAIL, f"{camera.device} is not connected; connected: 777")
     one(devices.realsense(camera, rs, there), Level.WARN, "USB 2.1")

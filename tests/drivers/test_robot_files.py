@@ -17,6 +17,7 @@ from robot_stack.drivers.mujoco_kinematics import MujocoKinematics
 from robot_stack.paths import config_dir, robot_file
 
 UR5E, FR3 = (RobotSpec.load(robot_file(name)) for name in ("ur5e", "fr3"))
+WITH_MODEL = [path.stem for path in sorted((config_dir() / "robot").glob("*.yaml")) if RobotSpec.load(path).model]
 # Tool down in front of the arm.
 READY = {
     "ur5e": np.array([0.0, -1.4, -1.9, -1.4, np.pi / 2, 0.0]),
@@ -89,6 +90,15 @@ def test_the_simulated_arm_and_the_real_one_share_their_kinematics() -> None:
         for name in ("ur5e_cell", "ur5e")
     )
     np.testing.assert_array_equal(simulated.points(joints), real.points(joints))
+
+
+@pytest.mark.parametrize("name", WITH_MODEL)
+def test_every_model_has_the_joints_the_tool_and_the_points_of_its_robot_file(name: str) -> None:
+    spec = RobotSpec.load(robot_file(name))
+    for position, turn in tool_kinematics(spec).poses(np.zeros(len(spec.joint_names))):
+        assert np.isfinite([*position, *turn]).all()
+    penetration = penetration_of(spec.motion)
+    assert (penetration is None) == (spec.workspace is None)
 
 
 @pytest.mark.parametrize("name", READY)

@@ -14,8 +14,10 @@ import yaml
 pytest.importorskip("rclpy", reason="needs the ros extra")
 
 from geometry_msgs.msg import PoseStamped
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, JointState
-from std_msgs.msg import Header
+from std_msgs.msg import Header, String
 from trajectory_msgs.msg import JointTrajectory
 
 from robot_stack.bringup import DRIVERS, Robot, Setup, Stops, environment, processes
@@ -99,6 +101,7 @@ def test_a_camera_with_a_driver_of_somebody_else_is_not_started(tmp_path: Path) 
         ({"robot": "ur5e"}, {"arm": {"driver": "telepathy", "latency_ms": 0}}, "unknown driver of the arm .*valid: external"),
         ({"robot": "ur5e"}, {"cameras": None}, "cameras must be a non-empty list"),
         ({"robot": "ur5e", "lock_step": True}, {}, "robot ur5e runs in real time"),
+        ({"robot": "sim_arm", "instruction": "lift"}, None, "robot sim_arm is simulated and tells its instruction itself"),
         ({"robot": "ur5e", "source": "behaviour"}, {}, "robot ur5e follows a policy or a person"),
     ],
 )
@@ -263,4 +266,22 @@ def test_kinematics_ignore_grippers_and_say_what_is_missing(domain: int, tmp_pat
         log = children.log("kinematics")
         until(lambda: "without shoulder_pan_joint" in log.read_text(), "a complaint")
         assert "knuckle" not in log.read_text()
+        spy.close()
+
+
+@pytest.mark.ros
+def test_the_instruction_is_told_to_whoever_comes_later_and_can_be_changed(domain: int, tmp_path: Path) -> None:
+    setup = Setup(robot="ur5e", cell=str(EXAMPLE), source="nobody", instruction="lift the red cube")
+    node = next(node for node in processes(setup) if node.name == "task")
+    with Processes([node], domain, tmp_path):
+        spy = Spy()
+        until(lambda: spy.node.count_publishers(topics.TASK), "the node")
+        heard: list[str] = []
+        spy.node.create_subscription(String, topics.TASK, lambda message: heard.append(message.data), topics.LATCHED)
+        until(lambda: heard == ["lift the red cube"], "the instruction")
+        client = spy.node.create_client(SetParameters, "task/set_parameters")
+        until(client.service_is_ready, "the service")
+        value = Parameter("instruction", value="put it down").to_parameter_msg()
+        client.call_async(SetParameters.Request(parameters=[value]))
+        until(lambda: heard[-1] == "put it down", "the new one")
         spy.close()
