@@ -45,6 +45,7 @@ EXTRAS = {
     "feetech": ["feetech-servo-sdk", "pyserial", "deepdiff"],  # what LeRobot needs for the servos of an SO-101
     "kinematics": ["mujoco", "mink"],  # for robot files with a workspace, and to drive the tool of a joint-level arm
     "sim": ["metaworld", "mujoco", "mink"],
+    "bench": ["grpcio"],  # only to compare with LeRobot's asynchronous inference
     "dev": [
         "pytest",
         "pytest-timeout",

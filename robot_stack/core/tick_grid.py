@@ -1,4 +1,9 @@
-"""When the executor's ticks are due: an even grid, so that a timer that jitters does not make the arm's velocity jitter."""
+"""When the executor's ticks are due: an even grid, so that a timer that jitters does not make the arm's velocity jitter.
+
+A tick is given to the call of the timer that comes nearest to it, which may be a little before its time. Otherwise a grid that
+began with a call that was late would have each of its ticks missed by the call that is meant for it, by a hair, and given a
+whole period late.
+"""
 
 from dataclasses import dataclass
 
@@ -37,11 +42,11 @@ class TickGrid:
         self._next_ns = now_ns
 
     def take(self, now_ns: int) -> DueTicks:
-        """The ticks that have come due by ``now_ns``; they are not given again."""
+        """The ticks that have come due by ``now_ns``, or will within half a period; they are not given again."""
         late_ns = now_ns - self._next_ns
         if late_ns > LOST_NS or late_ns < -LOST_NS:
             return DueTicks(lost=True)
-        ticks = tuple(range(self._next_ns, now_ns + 1, self._period_ns))
+        ticks = tuple(range(self._next_ns, now_ns + self._period_ns // 2 + 1, self._period_ns))
         self._next_ns += len(ticks) * self._period_ns
         latest_missed = now_ns - self._slack_ns
         return DueTicks(tuple(t for t in ticks if t < latest_missed), tuple(t for t in ticks if t >= latest_missed))

@@ -1,0 +1,1 @@
+"""LeRobot's asynchronous inference with our policy and our robot, to compare with. Needs the extras `train` and `bench`."""

@@ -1,0 +1,154 @@
+"""An arm that follows at once and knows what each command was computed from: `python -m benchmarks.plain_arm --ros-args ...`.
+
+Its gripper position is the number of its joint state (a mark). A policy that copies it into the gripper's target tells, with
+each command that comes back, which joint state it saw.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import PoseStamped
+from rclpy.clock import Clock as RosClock
+from rclpy.clock import ClockType
+from rclpy.node import Node
+from sensor_msgs.msg import JointState
+from trajectory_msgs.msg import JointTrajectory
+
+from robot_stack.core.robot_spec import RobotSpec
+from robot_stack.core.types import FloatArray
+from robot_stack.paths import robot_file
+from robot_stack.ros import convert, topics
+from robot_stack.ros.connections import tell_connections
+from robot_stack.ros.node import declare_parameters, publish_if_alive, run_node
+
+MARKS = 4096  # numbers before they begin again
+HOME = (0.0, -1.4, -1.9, -1.4, 1.5707963, 0.0)  # rad
+TOOL = (0.4, 0.0, 0.4)  # m; nobody reads it
+SELDOM = 5  # joint states for each message about the target in force
+
+
+def mark_of(number: int) -> float:
+    """Gripper opening, 0 to 1, that bears a number."""
+    return (number % MARKS + 0.5) / MARKS
+
+
+def number_of_mark(opening: float) -> int:
+    """The number (modulo ``MARKS``) that an opening bears."""
+    return int(opening * MARKS)
+
+
+@dataclass
+class RobotsEnd:
+    """What a robot notes about what it told and what it was told.
+
+    Attributes:
+        observed_ns: when each observation was told, by its number.
+        commands: (when it came, gripper opening) of each command.
+    """
+
+    observed_ns: list[int]
+    commands: list[tuple[int, float]]
+
+    def write(self, path: Path) -> None:
+        path.write_text(json.dumps({"observed_ns": self.observed_ns, "commands": self.commands}), encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> "RobotsEnd":
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        return cls(raw["observed_ns"], [(int(at_ns), float(opening)) for at_ns, opening in raw["commands"]])
+
+    def reactions_ms(self, model_ms: float) -> list[float]:
+        """Of the first command from each observation that was answered: its age when it came, less the model's time [ms]."""
+        return [age for age, first in self._ages(model_ms) if first]
+
+    def ages_ms(self, model_ms: float) -> list[float]:
+        """Of every command: the age of the observation that it was computed from, less the model's time [ms]."""
+        return [age for age, _ in self._ages(model_ms)]
+
+    def _ages(self, model_ms: float) -> Sequence[tuple[float, bool]]:
+        ages: list[tuple[float, bool]] = []
+        told, before = 0, -1
+        for at_ns, opening in self.commands:
+            while told < len(self.observed_ns) and self.observed_ns[told] <= at_ns:
+                told += 1
+            mark = number_of_mark(opening)
+            number = mark + (told - 1 - mark) // MARKS * MARKS  # the youngest that bears it
+            if not 0 <= number < told:
+                continue
+            ages.append(((at_ns - self.observed_ns[number]) / 1e6 - model_ms, number != before))
+            before = number
+        return ages
+
+
+@dataclass(frozen=True)
+class PlainArmSettings:
+    """Parameters of the node.
+
+    Attributes:
+        robot: name of the robot file, or a path to one.
+        rate_hz: of joint states.
+        notes: file of ``RobotsEnd``, written at the end; empty: none.
+    """
+
+    robot: str = "sim_arm"
+    rate_hz: float = 100.0
+    notes: str = ""
+
+
+class PlainArmNode(Node):
+    """See the module."""
+
+    def __init__(self) -> None:
+        super().__init__("plain_arm")
+        self._settings = declare_parameters(self, PlainArmSettings)
+        self._spec = RobotSpec.load(robot_file(self._settings.robot))
+        arm, gripper = self._spec.commands
+        self._joints = list(arm.joints)
+        self._position: FloatArray = np.array(HOME)
+        self._notes = RobotsEnd([], [])
+        qos = topics.sensor_qos("reliable", 20)
+        self._joints_out = self.create_publisher(JointState, topics.JOINT_STATES, qos)
+        self._pose_out = self.create_publisher(PoseStamped, topics.EE_POSE, qos)
+        self._in_force_out = self.create_publisher(JointTrajectory, topics.TARGET_IN_FORCE, qos)
+        self.create_subscription(JointTrajectory, arm.topic, self._on_arm, topics.COMMANDS)
+        self.create_subscription(JointTrajectory, gripper.topic, self._on_gripper, topics.COMMANDS)
+        tell_connections(self)
+        self.create_timer(1.0 / self._settings.rate_hz, self._tell, clock=RosClock(clock_type=ClockType.STEADY_TIME))
+
+    def close(self) -> None:
+        if self._settings.notes:
+            self._notes.write(Path(self._settings.notes))
+
+    def _on_arm(self, message: JointTrajectory) -> None:
+        self._position = np.array(message.points[-1].positions)
+
+    def _on_gripper(self, message: JointTrajectory) -> None:
+        self._notes.commands.append((time.time_ns(), float(message.points[0].positions[0])))
+
+    def _tell(self) -> None:
+        number, now_ns = len(self._notes.observed_ns), time.time_ns()
+        self._notes.observed_ns.append(now_ns)
+        positions = np.append(self._position, mark_of(number))
+        names = [*self._joints, *self._spec.commands[1].actions]
+        self._publish(self._joints_out, convert.joint_message(names, positions, np.zeros(len(names)), now_ns))
+        self._publish(self._pose_out, convert.pose_message(np.array(TOOL), None, now_ns, self._spec.base_frame))
+        if number % SELDOM == 0:
+            target = convert.trajectory_message(positions[None], self._spec.action_names, now_ns, self._spec.period_ns)
+            self._publish(self._in_force_out, target)
+
+    def _publish(self, publisher: Any, message: Any) -> None:
+        publish_if_alive(self, publisher, message)
+
+
+def main(_: Any = None) -> int:
+    return run_node(PlainArmNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
