@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from robot_stack.core.robot_spec import RobotSpec
-from robot_stack.core.stream_buffer import POSE_NAMES
 from robot_stack.doctor.finding import Findings, fail, ok, warn
 
 if TYPE_CHECKING:
@@ -80,8 +79,9 @@ def _joints(entry: "TopicLook", check: str, spec: RobotSpec) -> Findings:
         action: joint for command in spec.commands for action, joint in zip(command.actions, command.joints, strict=True)
     }
     needed = dict.fromkeys(spec.joint_names)
+    poses = {name for tool in spec.tools for name in tool.pose_names}
     for name in spec.state_names:
-        if name not in POSE_NAMES and name not in entry.joints:
+        if name not in poses and name not in entry.joints:
             needed[commanded_by.get(name, name)] = None
     missing = [name for name in needed if name not in entry.joints]
     if entry.joints and missing:
