@@ -114,7 +114,7 @@ class PlainArmNode(Node):
         self._notes = RobotsEnd([], [])
         qos = topics.sensor_qos("reliable", 20)
         self._joints_out = self.create_publisher(JointState, topics.JOINT_STATES, qos)
-        self._pose_out = self.create_publisher(PoseStamped, topics.EE_POSE, qos)
+        self._pose_out = self.create_publisher(PoseStamped, self._spec.tools[0].pose_topic, qos)
         self._in_force_out = self.create_publisher(JointTrajectory, topics.TARGET_IN_FORCE, qos)
         self.create_subscription(JointTrajectory, arm.topic, self._on_arm, topics.COMMANDS)
         self.create_subscription(JointTrajectory, gripper.topic, self._on_gripper, topics.COMMANDS)

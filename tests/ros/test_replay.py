@@ -28,9 +28,9 @@ def recorded(folder: Path, domain: int, logs: Path) -> Path:
     recorder = processes(Setup(robot="sim_arm", source="nobody", record=True, folder=str(folder)))[-1]
     with running_cell("sim_arm", domain, logs) as cell, Processes([recorder], domain, logs):
         assert cell.spy.call("recorder/start", Trigger).success
-        cell.set_in_motion(joint=0, step=0.04, length=15)
-        cell.set_in_motion(joint=3, step=-0.04, length=15)
-        until(lambda: len(cell.committed) == 1 and cell.speed < 1e-3, "rest")
+        for joint, step in ((0, 0.04), (3, -0.04)):
+            cell.set_in_motion(joint, step, length=15)
+            until(lambda: len(cell.committed) == 1 and cell.speed < 1e-3, "rest")
         assert cell.spy.call("recorder/success", Trigger).success
     (log,) = find_logs(folder)
     return log
