@@ -188,7 +188,8 @@ def test_an_arm_with_a_foreign_driver_is_seen_and_moved(robot: str, foreign_driv
             wanted |= {pictures: CompressedImage, topics.COMMITTED_ACTIONS: JointTrajectory}
             for topic, message in wanted.items():
                 spy.listen(topic, message)
-            until(lambda: spy.heard[pictures] and spy.heard["ee_pose"], "pictures and poses")
+            observed = (pictures, "ee_pose", topics.JOINT_STATES, "their_pose")
+            until(lambda: all(spy.heard[topic] for topic in observed), "pictures, poses and joint states")
             image = convert.image_array(spy.heard[pictures][-1][1], pictures)
             assert any(shows(image, number) for number in range(6))
 
