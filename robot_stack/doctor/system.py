@@ -16,6 +16,7 @@ from robot_stack.ros.processes import domain_in_use, wanted_domain
 OLDEST_PYTHON = (3, 12)
 JAZZY = "7."  # versions of rclpy in ROS 2 Jazzy
 OURS = "rmw_fastrtps_cpp"
+PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")  # read by Fast DDS 2 and by later ones
 ROS_TIMEOUT_S = 60.0
 # Prints version of rclpy and name of the middleware that really loads.
 PROBE = """
@@ -67,9 +68,10 @@ def middleware(variables: Mapping[str, str], shared_memory: Path = Path("/dev/sh
     if name != OURS:
         remedy = f"export RMW_IMPLEMENTATION={OURS} before the arm's driver starts: ours use it, and two do not mix well"
         yield warn("middleware", f"this shell's is {name}", remedy)
-    profile = variables.get("FASTDDS_DEFAULT_PROFILES_FILE")
-    if profile is not None and (problem := _profile_problem(Path(profile))):
-        yield fail("middleware", f"FASTDDS_DEFAULT_PROFILES_FILE={profile} {problem}", "unset it; our nodes bring a profile")
+    for name in PROFILE_VARIABLES:
+        profile = variables.get(name)
+        if profile is not None and (problem := _profile_problem(Path(profile))):
+            yield fail("middleware", f"{name}={profile} {problem}", "unset it; our nodes bring a profile")
     needed = PROCESSES * SEGMENT_BYTES
     free = room(shared_memory)
     if free is None or free < needed:

@@ -79,7 +79,7 @@ def test_ros_that_starts_and_ros_that_does_not(tmp_path: Path) -> None:
 def test_middleware(tmp_path: Path) -> None:
     one(system.middleware({"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}), Level.WARN, "rmw_cyclonedds_cpp")
     profile = tmp_path / "profile.xml"
-    one(system.middleware({"FASTDDS_DEFAULT_PROFILES_FILE": str(profile)}), Level.FAIL, "cannot be read")
+    one(system.middleware({"FASTRTPS_DEFAULT_PROFILES_FILE": str(profile)}), Level.FAIL, "cannot be read")
     profile.write_text("<dds><profiles></dds>")
     one(system.middleware({"FASTDDS_DEFAULT_PROFILES_FILE": str(profile)}), Level.FAIL, "mismatched tag")
     one(system.middleware({}, tmp_path / "profile.xml"), Level.WARN, "is missing")
