@@ -46,7 +46,7 @@ RATE_HZ = 30.0
 MOVING, JOGGED = 0.2, 0.02  # rad/s that a joint is commanded where the arm moves, by a policy and by keys
 REPEAT_S = 0.04  # between two repetitions of a key that is held
 STEADY_S = 0.5  # for which it has to have moved before a fault
-BACK_S = 60.0  # longest time until a process that was killed works again; the middleware forgets the dead one after 20 s
+BACK_S = 60.0  # longest time until a process that was killed works again
 HEAD = 12  # bytes of a picture's message that hold its stamp
 
 

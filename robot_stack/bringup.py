@@ -16,6 +16,7 @@ from robot_stack.robot_setup import NodeProcess, Setup, Stops
 from robot_stack.ros.policies import address_of
 
 SEGMENT_BYTES = 32 << 20  # of shared memory for each process, as in config/dds/fastdds.xml
+PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")  # read by Fast DDS 2 and by later ones
 PROCESSES = 8  # robot, executor, source, recorder, operator, and a few tools to look on
 CELL_VARIABLE = "PROPHRL_CELL"
 DOMAIN_VARIABLE = "ROS_DOMAIN_ID"
@@ -176,7 +177,7 @@ def environment(domain: int) -> dict[str, str]:
     }
     shared_memory = Path("/dev/shm")
     if shared_memory.is_dir() and shutil.disk_usage(shared_memory).free > PROCESSES * SEGMENT_BYTES:
-        settings["FASTDDS_DEFAULT_PROFILES_FILE"] = str(config_dir() / "dds" / "fastdds.xml")
+        settings |= dict.fromkeys(PROFILE_VARIABLES, str(config_dir() / "dds" / "fastdds.xml"))
     return settings
 
 

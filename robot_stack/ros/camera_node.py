@@ -201,7 +201,7 @@ class CameraNode(Node):
         was, self._shared = self._shared, self.count_publishers(topic) > 1
         if self._shared and not was:
             self.get_logger().error(
-                f"another node publishes {topic}, too; stop one of them (a dead one is forgotten within 20 s)"
+                f"another node publishes {topic}, too; stop one of them (a dead one is forgotten within seconds)"
             )
 
     def _publish(self, publisher: Any, message: Any) -> None:

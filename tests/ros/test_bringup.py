@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from robot_stack import operate
-from robot_stack.bringup import Setup, environment, processes
+from robot_stack.bringup import PROFILE_VARIABLES, SEGMENT_BYTES, Setup, environment, processes
 from robot_stack.core.errors import BadFileError, ProphRLError, UnknownNameError
+from robot_stack.paths import config_dir
 from robot_stack.ros.processes import OccupiedDomainError, Processes, reserved_domain
 from tests.ros.conftest import needs_simulator
 
@@ -64,8 +65,29 @@ def test_everything_stays_on_this_machine() -> None:
     variables = environment(7)
     assert variables["ROS_DOMAIN_ID"] == "7"
     assert variables["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
-    profile = variables.get("FASTDDS_DEFAULT_PROFILES_FILE")
-    assert profile is None or Path(profile).is_file()
+    profiles = [variables.get(name) for name in PROFILE_VARIABLES]
+    assert profiles in ([None, None], [str(config_dir() / "dds" / "fastdds.xml")] * 2)
+
+
+SEGMENTS = """
+import os, rclpy
+from rclpy.node import Node
+rclpy.init()
+node = Node("segments")
+with open("/proc/self/maps") as maps:
+    print(max(os.stat(line.split()[-1]).st_size for line in maps if "/dev/shm/fastrtps_" in line))
+"""
+
+
+def test_the_middleware_really_reads_our_profile() -> None:
+    with reserved_domain() as domain:
+        variables = environment(domain)
+        if PROFILE_VARIABLES[0] not in variables:
+            pytest.skip("too little shared memory")
+        done = subprocess.run(
+            [sys.executable, "-c", SEGMENTS], env={**os.environ, **variables}, capture_output=True, check=True
+        )
+    assert int(done.stdout) >= SEGMENT_BYTES
 
 
 def test_an_occupied_domain_is_refused_and_avoided(monkeypatch: pytest.MonkeyPatch) -> None:
