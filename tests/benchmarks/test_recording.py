@@ -21,9 +21,12 @@ from tests.episodes.fake_robot import header, message
 MS = 1_000_000
 
 
-def test_lateness_and_ticks_without_a_command() -> None:
+def test_lateness_and_missed_ticks() -> None:
     ticks = [(k * 10 * MS + (2 + k % 3) * MS, k * 10 * MS) for k in range(100) if k not in (40, 41, 70)]
     assert evenness(ticks, 10 * MS) == {"ticks": 100, "missed": 3, "jitter_ms": {"p50": 3.0, "p99": 4.0, "most": 4.0}}
+    held_up = [(sent + (25 * MS if tick == 500 * MS else 0), tick) for sent, tick in ticks]
+    found = evenness(held_up, 10 * MS)
+    assert found["missed"] == 4 and found["jitter_ms"]["most"] == 29.0
 
 
 def test_memory_grows_as_it_was_made_to() -> None:
