@@ -167,7 +167,7 @@ def _teleop(setup: Setup, shared: Mapping[str, Any], device: str) -> NodeProcess
 def environment(domain: int) -> dict[str, str]:
     """Environment variables of every process of one robot: this machine only, a domain of its own, enough shared memory.
 
-    Other machines take part where ROS_STATIC_PEERS names them.
+    Other machines take part where ROS_STATIC_PEERS names them; else nothing listens beyond the loopback interface.
     """
     settings = {
         DOMAIN_VARIABLE: str(domain),
@@ -177,7 +177,8 @@ def environment(domain: int) -> dict[str, str]:
     }
     shared_memory = Path("/dev/shm")
     if shared_memory.is_dir() and shutil.disk_usage(shared_memory).free > PROCESSES * SEGMENT_BYTES:
-        settings |= dict.fromkeys(PROFILE_VARIABLES, str(config_dir() / "dds" / "fastdds.xml"))
+        profile = "fastdds_peers.xml" if os.environ.get("ROS_STATIC_PEERS") else "fastdds.xml"
+        settings |= dict.fromkeys(PROFILE_VARIABLES, str(config_dir() / "dds" / profile))
     return settings
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -77,6 +78,20 @@ node = Node("segments")
 with open("/proc/self/maps") as maps:
     print(max(os.stat(line.split()[-1]).st_size for line in maps if "/dev/shm/fastrtps_" in line))
 """
+
+
+def test_only_with_peers_anything_listens_beyond_the_loopback_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two profiles are the same but for that."""
+    one, two = ((config_dir() / "dds" / name).read_text() for name in ("fastdds.xml", "fastdds_peers.xml"))
+    listed = re.search(r"\s*<interfaceWhiteList>.*</interfaceWhiteList>", one, re.DOTALL)
+    assert listed is not None and re.findall(r"<address>(.*)</address>", listed.group()) == ["127.0.0.1"]
+    bare = [
+        re.sub(r"<!--.*?-->|profile_name=\S*", "", text, flags=re.DOTALL) for text in (one.replace(listed.group(), ""), two)
+    ]
+    assert bare[0] == bare[1]
+    monkeypatch.setenv("ROS_STATIC_PEERS", "192.0.2.7")
+    profiles = {environment(5).get(name) for name in PROFILE_VARIABLES}
+    assert profiles in ({None}, {str(config_dir() / "dds" / "fastdds_peers.xml")})
 
 
 def test_the_middleware_really_reads_our_profile() -> None:
