@@ -138,8 +138,8 @@ class CommandSpec:
         interface: see ``CommandInterface``.
         topic: relative name; for a controller of ros2_control "<controller>/joint_trajectory" or "<controller>/commands".
         actions: names of the actions that go there.
-        joints: their names on that topic; by default those of the actions. A gripper's opening is known from the position of the
-            joint of this name in ``joint_states``, see ``core.joint_states``.
+        joints: their names on that topic; by default those of the actions. A gripper's opening is known from where the joint of
+            this name is in ``joint_states``, see ``core.joint_states``.
         closed, open: grippers: what is commanded for an opening of 0 and of 1 [m or rad].
     """
 
