@@ -111,6 +111,9 @@ def page(work: Path) -> Iterable[str]:
         (other_row(case, found) for wanted in (Wanted.MOTION, Wanted.NO_STEP) for case, found in _found(work, wanted)),
     )
     yield ""
+    yield "A leap of the clock takes the arm's controller along, which a leap ahead finds at the end of its trajectory at once:"
+    yield "the executor begins anew where the arm is then, and the step is that of the arm's own brake."
+    yield ""
     everything = [entry for wanted in Wanted for _, found in _found(work, wanted) for entry in found if "failed" not in entry]
     if everything:
         yield from laws(everything)

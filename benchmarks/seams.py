@@ -93,6 +93,9 @@ def measure(cell: Cell, seconds: float) -> Repetition:
 
 def page(work: Path) -> Iterable[str]:
     """Lines of the results page."""
+    rows = [row(setting, found) for setting in SETTINGS for found in [_good(work, setting)] if found]
+    if not rows:
+        return
     yield "## Seams between chunks"
     yield ""
     yield "A chunk is 50 targets of 50 ms. Inference takes the time that is given, evenly spread by its jitter, and"
@@ -100,7 +103,6 @@ def page(work: Path) -> Iterable[str]:
     yield "of velocity and acceleration everywhere. A rest is a standstill that the arm was commanded to because nothing was"
     yield f"known to go on with. A policy may be silent for {SILENCE_S:g} s here, as it is slow and not dead."
     yield ""
-    rows = [row(setting, found) for setting in SETTINGS for found in [_good(work, setting)] if found]
     header = (
         "execution",
         "inference, ms",
