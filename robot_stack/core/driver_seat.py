@@ -26,6 +26,7 @@ class SeatSettings:
         owner: who drives from the start.
         takeover: whether a person may take over from the policy.
         heartbeat_timeout_ns: longest silence of the policy [ns].
+        inference_ns: longest time of one inference [ns]: that of the actions that are executed meanwhile in any case.
         teleop_timeout_ns: age at which a target of a person has expired [ns].
         hand_back_ns: silence of the person after which the policy drives again [ns]; None: only when it is handed back.
     """
@@ -33,6 +34,7 @@ class SeatSettings:
     owner: Driver
     takeover: bool
     heartbeat_timeout_ns: int
+    inference_ns: int
     teleop_timeout_ns: int
     hand_back_ns: int | None = None
 
@@ -50,6 +52,7 @@ class DriverSeat:
         self.settings = settings
         self.driver = settings.owner
         self._heartbeat: tuple[int, int] | None = None  # stamp, receipt [ns]
+        self._inferring: tuple[int, int] | None = None  # stamp, receipt of the first heartbeat of an inference [ns]
         self._person_ns = 0  # receipt of the person's last target [ns of the steady clock]
         self._returning = False
 
@@ -58,9 +61,10 @@ class DriverSeat:
         """Whether a person has taken over."""
         return self.driver is not self.settings.owner
 
-    def heartbeat(self, stamp_ns: int, received_ns: int) -> None:
-        """The policy is alive."""
+    def heartbeat(self, stamp_ns: int, received_ns: int, inferring: bool) -> None:
+        """The policy is alive; while it infers that is not said by its worker, which may hang."""
         self._heartbeat = (stamp_ns, received_ns)
+        self._inferring = (self._inferring or self._heartbeat) if inferring else None
 
     def admits(self, speaker: Driver, received_ns: int) -> bool:
         """Whether to listen to a chunk or target of ``speaker``; a person takes over by this."""
@@ -91,12 +95,16 @@ class DriverSeat:
         """The owner drives, as at the start."""
         self.driver, self._returning = self.settings.owner, False
 
-    def age(self, waiting: ChunkBuffer) -> StreamAge:
-        """How long the driver has been silent; ``waiting`` holds what a person said last."""
-        if self.driver is Driver.POLICY:
-            stamp_ns, received_ns = self._heartbeat or (None, None)
-            limit_ns = self.settings.heartbeat_timeout_ns
-        else:
-            stamp_ns, received_ns = waiting.stamp_ns, waiting.received_ns
-            limit_ns = self.settings.teleop_timeout_ns
-        return StreamAge(self.driver.value, stamp_ns, received_ns, limit_ns, GuardReason.SOURCE_SILENT)
+    def ages(self, waiting: ChunkBuffer) -> tuple[StreamAge, ...]:
+        """How long the driver has been silent, and its inference runs; ``waiting`` holds what a person said last."""
+        if self.driver is Driver.TELEOP:
+            return (_silence("teleop", (waiting.stamp_ns, waiting.received_ns), self.settings.teleop_timeout_ns),)
+        timeout_ns = self.settings.heartbeat_timeout_ns
+        silence = _silence("policy", self._heartbeat or (None, None), timeout_ns)
+        if self._inferring is None:
+            return (silence,)
+        return (silence, _silence("policy's inference", self._inferring, self.settings.inference_ns + timeout_ns))
+
+
+def _silence(name: str, heard: tuple[int | None, int | None], limit_ns: int) -> StreamAge:
+    return StreamAge(name, *heard, limit_ns, GuardReason.SOURCE_SILENT)

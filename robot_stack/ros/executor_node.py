@@ -94,7 +94,8 @@ class ExecutorNode(Node):
         self._pacing.notice()
 
     def _on_heartbeat(self, message: Header) -> None:
-        self._runner.seat.heartbeat(convert.to_ns(message.stamp), time.monotonic_ns())
+        inferring = message.frame_id == topics.INFERRING
+        self._runner.seat.heartbeat(convert.to_ns(message.stamp), time.monotonic_ns(), inferring)
 
     def _on_chunk(self, speaker: Driver, message: JointTrajectory) -> None:
         if not self._runner.active:
@@ -164,6 +165,9 @@ class ExecutorNode(Node):
         for command in self._spec.commands:
             if self.count_publishers(command.topic) > 1:
                 return f"another node publishes {command.topic}; only one executor may command the arm: stop the other one"
+        for pictures in map(topics.pictures, self._spec.cameras):
+            if self.count_publishers(pictures.name) > 1:
+                return f"two nodes publish {pictures.name}; stop one of them, or the policy sees two cameras as one"
         return ""
 
     def stop(self) -> None:

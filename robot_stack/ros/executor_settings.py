@@ -19,7 +19,7 @@ class ExecutorSettings:
         execution: how chunks are executed, see ``core.execution.ExecutionMode``; and
         refill, ensembling_decay: see ``core.execution.ExecutionSettings``.
         answer_timeout_s: longest wait for a chunk in lock-step, wall time [s].
-        heartbeat_timeout_s: longest silence of a policy in real time [s].
+        heartbeat_timeout_s: longest silence of a policy in real time [s]; an inference may last longer by ``refill`` actions.
         teleop_timeout_s: age at which a single target has expired in real time [s].
         takeover: source "policy" in real time: a person may take over by teleoperation.
         hand_back_s: silence of the person after which the policy goes on [s]; 0: only after ``~/hand_back``.
@@ -34,7 +34,7 @@ class ExecutorSettings:
     refill: int = ExecutionSettings.refill
     ensembling_decay: float = ExecutionSettings.decay
     answer_timeout_s: float = 30.0
-    heartbeat_timeout_s: float = 0.2
+    heartbeat_timeout_s: float = 0.14
     teleop_timeout_s: float = 0.2
     takeover: bool = False
     hand_back_s: float = 0.0
@@ -56,8 +56,11 @@ class ExecutorSettings:
         except ValueError as error:
             raise ProphRLError(f"executor: {error}") from error
 
-    def seat(self) -> SeatSettings:
+    def seat(self, period_ns: int) -> SeatSettings:
         """Who drives.
+
+        Args:
+            period_ns: time of one action [ns].
 
         Raises:
             UnknownNameError: no such source.
@@ -73,6 +76,7 @@ class ExecutorSettings:
                 Driver(self.source),
                 self.takeover,
                 heartbeat_timeout_ns=round(self.heartbeat_timeout_s * 1e9),
+                inference_ns=self.refill * period_ns,
                 teleop_timeout_ns=round(self.teleop_timeout_s * 1e9),
                 hand_back_ns=round(self.hand_back_s * 1e9) if self.hand_back_s else None,
             )

@@ -12,7 +12,7 @@ from robot_stack.core.control_loop import ControlLoop, Tick
 from robot_stack.core.driver_seat import Driver, DriverSeat
 from robot_stack.core.homing import Homing, HomingStep
 from robot_stack.core.robot_spec import RobotSpec
-from robot_stack.core.safety import GuardReason, StreamAge
+from robot_stack.core.safety import GuardReason, StreamAge, check_ages
 from robot_stack.core.stream_buffer import RobotStreams, StreamBuffer
 from robot_stack.core.types import ActionChunk, FloatArray
 from robot_stack.drivers.arm_motion import motion_of
@@ -43,8 +43,9 @@ class LoopRunner:
     def __init__(self, node: Any, settings: ExecutorSettings, spec: RobotSpec) -> None:
         self._node, self._settings, self._spec = node, settings, spec
         self.moved, self._motion = spec.motion, motion_of(spec)
-        self.seat = DriverSeat(settings.seat())
+        self.seat = DriverSeat(settings.seat(spec.period_ns))
         self.streams = RobotStreams(spec, settings.lock_step)
+        self._arm_streams = {topics.JOINT_STATES, *(tool.pose_topic for tool in spec.tools)}
         self.reported: StreamBuffer[FloatArray] = StreamBuffer(topics.TARGET_IN_FORCE)
         self.arm = CommandedArm(node, spec, self._motion)
         execution, penetration = settings.chunk_execution(), penetration_of(self.moved)
@@ -85,7 +86,9 @@ class LoopRunner:
         self.active = True
 
     def start(self, now_ns: int) -> bool:
-        """Take the reference from the arm; False while it has not said where it is."""
+        """Take the reference from the arm; False while it does not say where it is."""
+        if not self._settings.lock_step and self._blind(now_ns):
+            return False
         if self._settings.target_in_force:
             reported = self.reported.until(now_ns)
             reference = None if reported is None else reported.value
@@ -117,6 +120,17 @@ class LoopRunner:
         self._outputs.tell_committed(self._motion.to_actions(self.loop.committed), self.asks, now_ns)
         self._outputs.tell_intervention(self.seat.intervenes)
 
+    def _blind(self, now_ns: int) -> bool:
+        """Whether an observation, or what the arm's driver tells of its target, has expired."""
+        ages = [*self.streams.ages()]
+        if self._settings.target_in_force:
+            latest = self.reported.latest
+            if latest is None:
+                return True
+            limit_ns = self._spec.max_state_age_ns
+            ages.append(StreamAge(topics.TARGET_IN_FORCE, latest.stamp_ns, latest.received_ns, limit_ns))
+        return bool(check_ages(ages, now_ns, time.monotonic_ns()))
+
     def tick(self, now_ns: int) -> None:
         """One tick of the loop."""
         if self.seat.settle(self.loop.guard.at_rest, time.monotonic_ns()):
@@ -129,6 +143,8 @@ class LoopRunner:
             if self._spec.commands_per_action > 1:  # else it was told before the tick
                 self.tell_committed(now_ns)
         self._tell(tick)
+        if not self._settings.lock_step and self.loop.guard.at_rest and self._arm_streams & {age.name for age in tick.expired}:
+            self.loop.stop()  # the arm may have been moved, or its driver started anew: where it is then is asked
 
     def brake(self, now_ns: int) -> None:
         """Brake by one tick."""
@@ -182,4 +198,4 @@ class LoopRunner:
         ages = self.streams.ages()
         if self._settings.lock_step or self.homes or not self.loop.executes:
             return ages
-        return (*ages, self.seat.age(self.loop.buffer))
+        return (*ages, *self.seat.ages(self.loop.buffer))

@@ -1,9 +1,10 @@
 """A policy as a lifecycle node: configure loads and warms up, activate begins an episode, deactivate falls silent.
 
 It infers when the executor asks (``committed_actions`` with the frame id "request"). The reference of its deltas is the target
-that was in force at the observation. Inference runs in a worker thread, never in a callback; the heartbeat comes from that
-worker, so that a policy that hangs is silent. In real time it is silent, too, and infers nothing, while one of its observations
-has expired: it may be the only node that a picture does not reach.
+that was in force at the observation. Inference runs in a worker thread, never in a callback. Heartbeats come from that worker,
+so that one that hangs is silent; while it infers they come from the node and say so: how long that may last the executor knows.
+In real time it is silent, too, and infers nothing, while one of its observations has expired: it may be the only node that a
+picture does not reach.
 """
 
 import queue
@@ -16,6 +17,8 @@ from typing import Any
 
 import numpy as np
 import rclpy
+from rclpy.clock import Clock as RosClock
+from rclpy.clock import ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from std_msgs.msg import Header, String
 from trajectory_msgs.msg import JointTrajectory
@@ -45,7 +48,7 @@ class PolicySettings:
         exploration: noise level with which it acts; 0 is the policy as it is evaluated.
         seed: of the noise of the next episode; read on activation.
         lock_step: answer with the observation of exactly the tick that asks.
-        heartbeat_s: longest time between two heartbeats of an idle worker [s].
+        heartbeat_s: longest time between two heartbeats [s].
         sensor_reliability, sensor_depth: quality of service of the observation streams.
     """
 
@@ -55,7 +58,7 @@ class PolicySettings:
     exploration: float = 0.0
     seed: int = 0
     lock_step: bool = True
-    heartbeat_s: float = 0.05
+    heartbeat_s: float = 0.03
     sensor_reliability: str = "reliable"
     sensor_depth: int = 100
 
@@ -167,6 +170,7 @@ class PolicyNode(LifecycleNode):
         )
         self.create_subscription(String, topics.TASK, self._on_task, topics.LATCHED)
         self.create_subscription(JointTrajectory, topics.COMMITTED_ACTIONS, self._on_committed, topics.COMMANDS)
+        self.create_timer(self._settings.heartbeat_s, self._on_busy, clock=RosClock(clock_type=ClockType.STEADY_TIME))
         tell_connections(self)
         self._worker_free = self.create_guard_condition(self._try_infer)
 
@@ -251,6 +255,11 @@ class PolicyNode(LifecycleNode):
         if observation is not None:
             self._asked = None
             worker.ask(Job(self._episode, observation, asked.prefix))
+            self._beat(topics.INFERRING)
+
+    def _on_busy(self) -> None:
+        if self._worker is not None and self._worker.busy:
+            self._beat(topics.INFERRING)
 
     def _sees(self) -> bool:
         """Whether no observation has expired; in lock-step the request names the tick whose observations it wants."""
@@ -273,9 +282,9 @@ class PolicyNode(LifecycleNode):
             self._chunk_out.publish(convert.chunk_message(chunk, self._spec))
         self._worker_free.trigger()  # a request may have come while it was busy
 
-    def _beat(self) -> None:
+    def _beat(self, state: str = "") -> None:
         if self._active and self._sees():
-            self._heartbeat_out.publish(convert.header(self.get_clock().now().nanoseconds, "policy"))
+            self._heartbeat_out.publish(convert.header(self.get_clock().now().nanoseconds, state))
 
     def _fail(self, error: BaseException) -> None:
         self._failure = error

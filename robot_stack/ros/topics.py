@@ -29,6 +29,7 @@ INTERVENTION = "intervention"  # whether a person has taken over from the policy
 TELEOP_ACTION = "teleop/action"
 JOY = "joy"
 HEARTBEAT = "policy/heartbeat"
+INFERRING = "inferring"  # frame id of heartbeats while the policy's worker is busy: they come from its node
 TASK = "task"
 E_STOP = "e_stop"
 DIAGNOSTICS = "/diagnostics"

@@ -12,7 +12,7 @@ MS = 1_000_000
 
 def seat(takeover: bool = True, hand_back_ms: int | None = None, owner: Driver = Driver.POLICY) -> DriverSeat:
     hand_back_ns = None if hand_back_ms is None else hand_back_ms * MS
-    return DriverSeat(SeatSettings(owner, takeover, 200 * MS, 150 * MS, hand_back_ns))
+    return DriverSeat(SeatSettings(owner, takeover, 200 * MS, 250 * MS, 150 * MS, hand_back_ns))
 
 
 def test_without_takeover_only_the_owner_is_heard() -> None:
@@ -63,16 +63,30 @@ def test_the_policy_is_never_heard_between_a_takeover_and_a_hand_back(events: li
             assert not taken.settle(event == "rest", now_ns)
 
 
+def expired(taken: DriverSeat, now_ns: int) -> list[str]:
+    return [age.name for age in taken.ages(ChunkBuffer(1)) if age.expired(now_ns, now_ns)]
+
+
 def test_the_age_is_that_of_who_drives() -> None:
     taken, waiting = seat(), ChunkBuffer(1)
-    assert taken.age(waiting).expired(0, 0)  # never heard
-    taken.heartbeat(5 * MS, 5 * MS)
-    age = taken.age(waiting)
-    assert (age.name, age.stamp_ns, age.limit_ns) == ("policy", 5 * MS, 200 * MS)
+    assert expired(taken, 0) == ["policy"]  # never heard
+    taken.heartbeat(5 * MS, 5 * MS, inferring=False)
+    assert expired(taken, 205 * MS) == [] and expired(taken, 206 * MS) == ["policy"]
     taken.admits(Driver.TELEOP, 0)
     waiting.stamp_ns, waiting.received_ns = 7 * MS, 8 * MS
-    age = taken.age(waiting)
+    (age,) = taken.ages(waiting)
     assert (age.name, age.stamp_ns, age.received_ns, age.limit_ns) == ("teleop", 7 * MS, 8 * MS, 150 * MS)
+
+
+def test_an_inference_may_last_as_long_as_actions_are_executed_meanwhile_but_its_node_has_to_speak() -> None:
+    taken = seat()
+    for now_ms in range(0, 480, 30):
+        taken.heartbeat(now_ms * MS, now_ms * MS, inferring=True)
+        assert expired(taken, (now_ms + 1) * MS) == ([] if now_ms < 450 else ["policy's inference"])
+    taken.heartbeat(480 * MS, 480 * MS, inferring=False)
+    assert expired(taken, 481 * MS) == []
+    taken.heartbeat(500 * MS, 500 * MS, inferring=True)
+    assert expired(taken, 701 * MS) == ["policy"]  # killed or stopped
 
 
 def test_contradictions_are_refused() -> None:

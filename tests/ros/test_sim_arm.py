@@ -12,10 +12,12 @@ import pytest
 pytest.importorskip("rclpy", reason="needs the ros extra")
 
 
+from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.paths import robot_file
+from robot_stack.ros import topics
 from tests.ros.arm_cell import Cell, running_cell
 from tests.ros.conftest import needs_simulator, until
 
@@ -88,3 +90,26 @@ def test_the_arm_goes_home_when_it_is_asked_to_and_is_inactive_there(cell: Cell)
     cell.send_chunk(cell.motion(0, 0.04, 20))
     until(lambda: cell.speed < 1e-3, "rest")
     np.testing.assert_allclose(cell.joints, SPEC.home[:-1], atol=2e-3)
+
+
+def test_an_arm_whose_driver_was_started_anew_is_taken_up_where_it_is_then(cell: Cell) -> None:
+    cell.set_in_motion(step=0.04, length=20)
+    cell.children.kill("sim_arm")
+    until(lambda: "stale observation" in (cell.logs / "executor.log").read_text(), "the hold")
+    cell.children.restart("sim_arm")  # the simulated arm begins at home
+    until(lambda: np.abs(cell.joints - SPEC.home[:-1]).max() < 1e-3 and cell.speed < 1e-3, "the arm at home", seconds=60.0)
+    until(lambda: np.abs(cell.committed[0][:-1] - SPEC.home[:-1]).max() < 2e-3, "the new reference")
+    heard = cell.spy.heard[SPEC.commands[0].topic]
+    before = len(heard)
+    cell.set_in_motion(joint=3, step=-0.04, length=15)
+    pan = [point.positions[0] for _, message in heard[before:] for point in message.points]
+    assert len(pan) > 50 and np.abs(pan).max() < 2e-3  # nobody asked the first joint to go back to where the old arm was
+
+
+def test_two_cameras_on_one_topic_keep_the_arm_still(cell: Cell) -> None:
+    second = cell.spy.node.create_publisher(Image, topics.image_raw("front"), topics.sensor_qos("reliable", 5))
+    assert cell.spy.call("executor/deactivate", Trigger).success
+    until(lambda: not cell.spy.call("executor/activate", Trigger).success, "the refusal")
+    refused = cell.spy.call("executor/activate", Trigger)
+    assert "two nodes publish" in refused.message and "camera/front/image_raw" in refused.message
+    cell.spy.node.destroy_publisher(second)
