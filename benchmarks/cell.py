@@ -43,6 +43,7 @@ from robot_stack.ros.processes import Processes, log_tail, reserved_domain
 ROS = "robot_stack.ros"
 DISK, DISK_MIB, EPISODES = "disk", 260, "recorded"
 RATE_HZ = 30.0
+REFILL = 8  # actions that still wait when a chunk is asked for, so many are executed while the policy infers
 MOVING, JOGGED = 0.2, 0.02  # rad/s that a joint is commanded where the arm moves, by a policy and by keys
 REPEAT_S = 0.04  # between two repetitions of a key that is held
 STEADY_S = 0.5  # for which it has to have moved before a fault
@@ -103,7 +104,7 @@ class CellSetup:
     folder: Path
     source: str = "policy"
     script: Script = field(default_factory=Script)
-    execution: Mapping[str, Any] = field(default_factory=lambda: {"execution": "asynchronous", "refill": 40})
+    execution: Mapping[str, Any] = field(default_factory=lambda: {"execution": "asynchronous", "refill": REFILL})
     policy: Mapping[str, Any] = field(default_factory=dict)
     front: str = "front"
     relays: bool = True

@@ -13,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks import recorder_kills, refusals, seams
-from benchmarks.cell import Cell, CellSetup, running_cell
+from benchmarks.cell import REFILL, Cell, CellSetup, running_cell
 from benchmarks.fault_cases import CASES, Case, Wanted, repeat
 from benchmarks.measuring import Repetition, Repetitions, machine, quantile, rate, table, write_page
 from robot_stack.core.errors import ProphRLError
@@ -100,7 +100,8 @@ def page(work: Path) -> Iterable[str]:
     )
     yield ""
     yield "Policies: what is committed when one dies is the action on its way (50 ms) and the lead of the trajectories (30 ms);"
-    yield "100 ms more are allowed. A camera that repeats one picture is judged by its node, which waits as long as a picture"
+    yield "100 ms more are allowed. One that infers may do so for as long as the actions last that are executed meanwhile"
+    yield f"(refill: {REFILL} actions of 50 ms), and one that hangs then is known by nothing else. A camera that repeats one picture is judged by its node, which waits as long as a picture"
     yield "may age, and then its last picture ages. A terminal does not say that a key was let go:"
     yield "the deadman's time is added."
     yield ""

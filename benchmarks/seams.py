@@ -25,7 +25,6 @@ LATENCIES_MS = ((0, 0), (100, 50), (200, 100), (350, 150), (500, 200))  # mean a
 COLD_MS = 1000
 SECONDS = 20.0
 REPETITIONS = 3
-SILENCE_S = 2.0  # heartbeat timeout: here inference is slow, not dead
 REFILL, PREFIX = 20, 20  # targets of 50 ms: one second, which covers an inference
 ROUND_OFF = 1e-3
 
@@ -45,7 +44,7 @@ class Setting:
     def cell(self, folder: Path, seed: int) -> CellSetup:
         """The cell for one repetition."""
         script = Script(50, self.latency_ms, self.jitter_ms, COLD_MS, seed)
-        execution = {"execution": self.mode.value, "refill": REFILL, "heartbeat_timeout_s": SILENCE_S}
+        execution = {"execution": self.mode.value, "refill": REFILL}
         policy = {"prefix": PREFIX} if self.mode is ExecutionMode.REAL_TIME_CHUNKING else {}
         return CellSetup(folder, script=script, execution=execution, policy=policy, relays=False)
 
@@ -101,7 +100,7 @@ def page(work: Path) -> Iterable[str]:
     yield "A chunk is 50 targets of 50 ms. Inference takes the time that is given, evenly spread by its jitter, and"
     yield f"{COLD_MS} ms more at first. The curve is the one that the arm's controller interpolates; wanted: within the limits"
     yield "of velocity and acceleration everywhere. A rest is a standstill that the arm was commanded to because nothing was"
-    yield f"known to go on with. A policy may be silent for {SILENCE_S:g} s here, as it is slow and not dead."
+    yield f"known to go on with. A chunk is asked for when {REFILL} targets wait."
     yield ""
     header = (
         "execution",

@@ -32,6 +32,7 @@ GRID = 9  # points of a segment at which its pace is planned, both ends among th
 MARGIN = 0.9  # part of the acceleration limits that is planned with; the rest is for what lies between the points
 SNAP = 1e-6  # of a segment: an end that is nearer than this has been reached
 BISECTIONS = 14
+MORE = 8  # targets that are planned beyond those needed, so that not every target asks for a new plan
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,9 @@ class ChunkPath:
         velocity = np.where(self._gripper, np.inf, spec.max_velocity)
         self._limits = PaceLimits(velocity, MARGIN * spec.max_acceleration, self._target_period_s, period_s)
         self._max_change = spec.max_acceleration * period_s  # of the velocity from one command to the next [A]
+        # Planning far ahead takes time that a tick does not have. So many targets have to be known for a brake from full speed:
+        brake_s = (spec.max_velocity / (2 * MARGIN * spec.max_acceleration))[~self._gripper].max(initial=0.0)
+        self._needed = math.ceil(brake_s * spec.rate_hz) + 2
         self._segments: list[_Segment] = []
         self._taken = 0  # segments whose target no longer waits
         self._revision: int | None = None  # of the targets that wait
@@ -129,8 +133,9 @@ class ChunkPath:
         self, in_force: FloatArray, velocity: FloatArray, waiting: ChunkBuffer, now_ns: int, approaches: bool = True
     ) -> FloatArray | None:
         self.begun, self._before_begun = [], None
-        new = waiting.revision != self._revision
-        if new or self._lost or not (self._segments or self._cut):
+        new, ahead = waiting.revision != self._revision, len(self._segments) - self._taken
+        short = ahead < min(self._needed, len(waiting)) and not self._cut
+        if new or self._lost or short:
             self._plan(in_force, velocity, waiting, now_ns, approaches)
         if not self._segments:
             return None
@@ -157,7 +162,7 @@ class ChunkPath:
     def _plan(self, in_force: FloatArray, velocity: FloatArray, waiting: ChunkBuffer, now_ns: int, approaches: bool) -> None:
         """Lay the path through what waits now, from the targets that were taken, or from the arm where it has left the path."""
         segments = self._segments[: self._taken]
-        following = [*waiting.upcoming]
+        following = [*waiting.upcoming[: self._needed + MORE]]
         seam = waiting.seam
         if self._lost and segments:
             ends = [segment.end for segment in segments]

@@ -138,6 +138,29 @@ def test_a_chunk_that_begins_far_away_is_approached_at_the_speed_for_that(
     np.testing.assert_allclose(guard.in_force, targets[-1], atol=1e-9)
 
 
+@pytest.mark.parametrize(("velocity", "acceleration"), [(0.7, 2.0), (0.5, 0.3), (2.0, 20.0)])
+def test_a_long_chunk_is_planned_in_parts_which_changes_nothing(velocity: float, acceleration: float) -> None:
+    """The same way in the same time as when all of it is known at once."""
+    turns = np.sin(np.arange(120) / 9.0)[:, None] * np.array([1.0, 0.5, -0.3, 0.0])
+    targets = HOME + np.cumsum(0.02 * turns, axis=0)
+    spec = limited(SIM, velocity, acceleration)
+    whole = ChunkPath(spec, PERIOD_S)
+    whole._needed = len(targets)
+    times = {}
+    for name, path in (("whole", whole), ("parts", ChunkPath(spec, PERIOD_S))):
+        guard, buffer = Guard(spec, PERIOD_S), waiting(targets)
+        guard.start(HOME)
+        points = [HOME]
+        while (wanted := path.ask(guard.in_force, guard.velocity, buffer, now_ns=0)) is not None:
+            verdict = guard.check(wanted)
+            assert verdict.reasons == ()
+            path.advance(verdict.scale)
+            points.append(verdict.target)
+        np.testing.assert_allclose(points[-1], targets[-1], atol=1e-9)
+        times[name] = len(points)
+    assert times["whole"] <= times["parts"] <= 1.02 * times["whole"] + 1
+
+
 def test_a_straight_way_takes_hardly_more_time_than_the_limits_need() -> None:
     """0.3 m at 0.5 m/s and 2 m/s2: at least 0.6 s + 0.25 s."""
     spec = limited(SIM, 0.5, 2.0)
