@@ -14,7 +14,8 @@ import numpy as np
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
-from benchmarks.cell import PICTURES, REFILL, Cell
+from benchmarks.cell import Cell
+from benchmarks.cell_processes import PICTURES, REFILL
 from benchmarks.leaping_clock import LEAPS_MS, leap_service
 from benchmarks.measuring import Repetition, load
 from benchmarks.stopping import blind_commands, curve_extremes, stop_after

@@ -13,7 +13,8 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks import recorder_kills, refusals, seams
-from benchmarks.cell import REFILL, Cell, CellSetup, running_cell
+from benchmarks.cell import Cell, running_cell
+from benchmarks.cell_processes import REFILL, CellSetup
 from benchmarks.fault_cases import CASES, Case, Wanted, repeat
 from benchmarks.measuring import Repetition, Repetitions, machine, quantile, rate, table, write_page
 from robot_stack.core.errors import ProphRLError

@@ -17,7 +17,7 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks import recording
-from benchmarks.cell import activate, in_domain
+from benchmarks.cell import activate
 from benchmarks.measuring import Repetition, Repetitions, load, quantile, table
 from benchmarks.plain_arm import RobotsEnd
 from benchmarks.scripted_policy import Script
@@ -25,6 +25,7 @@ from benchmarks.wire import Wire, wait_until
 from robot_stack.core.errors import ProphRLError
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.ros import topics
+from robot_stack.ros.episode_runner import own_nodes
 from robot_stack.ros.processes import Processes, log_tail, reserved_domain
 
 NAME = "reaction"
@@ -75,7 +76,7 @@ def ours(folder: Path, rate_hz: int, seconds: float) -> RobotsEnd:
     robot = recording.prepare(folder, float(rate_hz), float(rate_hz))
     spec = RobotSpec.load(robot)
     nodes = recording.processes(folder, robot, SCRIPT, LENGTH // 2, recorder=False)
-    with reserved_domain() as domain, in_domain(domain), Processes(nodes, domain, folder / "logs") as children:
+    with reserved_domain() as domain, own_nodes(domain), Processes(nodes, domain, folder / "logs") as children:
         wire = Wire()
         try:
             wire.listen(topics.SENT_ACTION, recording.topics_of(spec)[topics.SENT_ACTION])

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from std_srvs.srv import Trigger
 from tqdm import tqdm
 
-from benchmarks.cell import BACK_S, Cell, CellSetup, running_cell
+from benchmarks.cell import BACK_S, Cell, running_cell
+from benchmarks.cell_processes import CellSetup
 from benchmarks.measuring import Repetition, Repetitions, load, quantile, rate
 from benchmarks.wire import wait_until
 from robot_stack.core.errors import BadFileError, ProphRLError

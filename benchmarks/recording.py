@@ -13,7 +13,8 @@ import yaml
 from std_srvs.srv import Trigger
 from tqdm import tqdm
 
-from benchmarks.cell import ROS, BenchmarkProcess, activate, camera_process, in_domain
+from benchmarks.cell import activate
+from benchmarks.cell_processes import ROS, BenchmarkProcess, camera_process
 from benchmarks.film import dropped, moving_texture, number_of, with_number, write_film
 from benchmarks.measuring import load, quantile
 from benchmarks.plain_arm import MARKS, number_of_mark
@@ -27,6 +28,7 @@ from robot_stack.episodes.messages import image_array
 from robot_stack.episodes.ticks import deserialise, relative
 from robot_stack.paths import robot_file
 from robot_stack.ros import topics
+from robot_stack.ros.episode_runner import own_nodes
 from robot_stack.ros.processes import Processes, reserved_domain
 
 WIDTH, HEIGHT, RATE_HZ, CYCLE = 640, 480, 30.0, 150
@@ -84,7 +86,7 @@ def measure(folder: Path, minutes: float) -> dict[str, Any]:
     shutil.rmtree(folder / "episodes", ignore_errors=True)
     spec = RobotSpec.load(robot)
     nodes = processes(folder, robot, Script(), 40, recorder=True)
-    with reserved_domain() as domain, in_domain(domain), Processes(nodes, domain, folder / "logs") as children:
+    with reserved_domain() as domain, own_nodes(domain), Processes(nodes, domain, folder / "logs") as children:
         wire = Wire()
         try:
             for topic in (topics.JOINT_STATES, topics.SENT_ACTION):

@@ -13,7 +13,8 @@ import yaml
 from std_srvs.srv import Trigger
 from tqdm import tqdm
 
-from benchmarks.cell import BACK_S, DISK, EPISODES, BenchmarkProcess, Cell, CellSetup, camera_process, processes, running_cell
+from benchmarks.cell import BACK_S, Cell, running_cell
+from benchmarks.cell_processes import DISK, EPISODES, BenchmarkProcess, CellSetup, camera_process, processes
 from benchmarks.measuring import Repetition, Repetitions, rate, table
 from benchmarks.wire import wait_until
 from robot_stack.episodes.log_reader import EpisodeLog, find_logs

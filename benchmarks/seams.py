@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.cell import Cell, CellSetup, running_cell
+from benchmarks.cell import Cell, running_cell
+from benchmarks.cell_processes import CellSetup
 from benchmarks.measuring import Repetition, Repetitions, load, quantile, rate, table
 from benchmarks.scripted_policy import Script
 from benchmarks.stopping import STILL, curve_extremes

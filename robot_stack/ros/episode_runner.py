@@ -120,7 +120,7 @@ def running_robot(setup: Setup, log_dir: Path) -> Iterator[EpisodeRunner]:
     sources = [node.name for node in nodes if node.lifecycle]
     elsewhere = Robot.of(setup).driver.elsewhere
     own_or_shared = contextlib.nullcontext(shared_domain()) if elsewhere else reserved_domain()
-    with own_or_shared as domain, Processes(nodes, domain, log_dir) as children, _own_node(domain):
+    with own_or_shared as domain, Processes(nodes, domain, log_dir) as children, own_nodes(domain):
         operator = Operator(children)
         try:
             operator.wait_for_services(_services(nodes))
@@ -133,7 +133,7 @@ def running_robot(setup: Setup, log_dir: Path) -> Iterator[EpisodeRunner]:
 
 
 @contextlib.contextmanager
-def _own_node(domain: int) -> Iterator[None]:
+def own_nodes(domain: int) -> Iterator[None]:
     """Let this process have nodes in ``domain``; the middleware reads the environment when it begins."""
     before = dict(os.environ)
     os.environ.update(environment(domain))

@@ -18,7 +18,8 @@ from std_msgs.msg import Bool, Header
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from benchmarks.cell import BenchmarkProcess, CellSetup, running_cell
+from benchmarks.cell import running_cell
+from benchmarks.cell_processes import BenchmarkProcess, CellSetup
 from benchmarks.fault_cases import CASES, repeat
 from robot_stack.bringup import Setup, processes
 from robot_stack.core.robot_spec import RobotSpec
