@@ -7,11 +7,15 @@ runs episodes waits until none is missing.
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from rclpy.clock import Clock, ClockType
 from std_srvs.srv import Trigger
+
+from robot_stack.ros import topics
+from robot_stack.ros.node import Complaints
 
 SERVICE = "connections"
 
@@ -52,6 +56,27 @@ def tell_connections(node: Any) -> None:
         return response
 
     node.create_service(Trigger, f"~/{SERVICE}", answer)
+
+
+def watch_types(node: Any, complaints: Complaints, may_look: Callable[[], bool] = lambda: True) -> None:
+    """Tell once a second of topics on which somebody sends messages of another type: the middleware just does not connect them.
+
+    Args:
+        node: whose subscriptions are watched.
+        complaints: of the node.
+        may_look: whether there is time for it now.
+    """
+
+    def look() -> None:
+        if not may_look():
+            return
+        for subscription in node.subscriptions:
+            topic, wanted = subscription.topic_name, topics.type_name(subscription.msg_type)
+            given = {info.topic_type for info in node.get_publishers_info_by_topic(topic)}
+            for other in sorted(given - {wanted}):
+                complaints.bad(f"{topic} as {other}", f"messages on {topic}: {other}, expected {wanted}")
+
+    node.create_timer(1.0, look, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
 
 def missing_connections(nodes: Mapping[str, Connections]) -> list[str]:

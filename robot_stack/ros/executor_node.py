@@ -31,7 +31,7 @@ from robot_stack.core.driver_seat import Driver
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.paths import robot_file
 from robot_stack.ros import convert, topics
-from robot_stack.ros.connections import tell_connections
+from robot_stack.ros.connections import tell_connections, watch_types
 from robot_stack.ros.executor_settings import ExecutorSettings
 from robot_stack.ros.loop_runner import LoopRunner
 from robot_stack.ros.node import Complaints, declare_parameters, guarded_main
@@ -64,6 +64,7 @@ class ExecutorNode(Node):
         apart = MutuallyExclusiveCallbackGroup()  # it answers when the arm is home, to which the rest of the node brings it
         self.create_service(Trigger, "~/home", self._on_home, callback_group=apart)
         tell_connections(self)
+        watch_types(self, self._complaints, lambda: not self._runner.active)
         self.create_timer(1.0, self._on_second, clock=RosClock(clock_type=ClockType.STEADY_TIME))
 
     def _subscribe(self) -> None:

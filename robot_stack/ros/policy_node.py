@@ -31,7 +31,7 @@ from robot_stack.core.stream_buffer import RobotStreams, StreamBuffer
 from robot_stack.core.types import ActionChunk, FloatArray, Observation
 from robot_stack.paths import robot_file
 from robot_stack.ros import convert, topics
-from robot_stack.ros.connections import tell_connections
+from robot_stack.ros.connections import tell_connections, watch_types
 from robot_stack.ros.node import Complaints, declare_parameters, run_node
 from robot_stack.ros.policies import PolicyAddress
 from robot_stack.ros.stream_bridge import StreamBridge
@@ -172,6 +172,7 @@ class PolicyNode(LifecycleNode):
         self.create_subscription(JointTrajectory, topics.COMMITTED_ACTIONS, self._on_committed, topics.COMMANDS)
         self.create_timer(self._settings.heartbeat_s, self._on_busy, clock=RosClock(clock_type=ClockType.STEADY_TIME))
         tell_connections(self)
+        watch_types(self, self._complaints)
         self._worker_free = self.create_guard_condition(self._try_infer)
 
     def load(self) -> Policy:

@@ -29,8 +29,8 @@ from robot_stack.episodes.log_writer import EpisodeLogWriter
 from robot_stack.episodes.meta import EpisodeMeta, Label, write_label
 from robot_stack.paths import robot_file
 from robot_stack.ros import convert, topics
-from robot_stack.ros.connections import tell_connections
-from robot_stack.ros.node import declare_parameters, run_node
+from robot_stack.ros.connections import tell_connections, watch_types
+from robot_stack.ros.node import Complaints, declare_parameters, run_node
 
 SETTLE_S = 0.1  # a message that was sent earlier arrives at most this much later than another
 LABELS = {"stop": Label.UNLABELLED, "success": Label.SUCCESS, "failure": Label.FAILURE, "discard": Label.DISCARD}
@@ -94,6 +94,7 @@ class RecorderNode(Node):
             self._subscribe(index, entry, qos)
         self.create_service(Trigger, "~/start", self._on_start)
         tell_connections(self)
+        watch_types(self, Complaints(self.get_logger()))
         apart = MutuallyExclusiveCallbackGroup()  # these wait for messages, which come in by the node's own group
         for name, label in LABELS.items():
             self.create_service(Trigger, f"~/{name}", self._ender(label), callback_group=apart)

@@ -13,6 +13,7 @@ pytest.importorskip("rclpy", reason="needs the ros extra")
 
 
 from sensor_msgs.msg import Image
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from robot_stack.core.robot_spec import RobotSpec
@@ -113,3 +114,11 @@ def test_two_cameras_on_one_topic_keep_the_arm_still(cell: Cell) -> None:
     refused = cell.spy.call("executor/activate", Trigger)
     assert "two nodes publish" in refused.message and "camera/front/image_raw" in refused.message
     cell.spy.node.destroy_publisher(second)
+
+
+def test_messages_of_another_type_are_told_with_the_type_that_is_expected(cell: Cell) -> None:
+    assert cell.spy.call("executor/deactivate", Trigger).success
+    wrong = cell.spy.node.create_publisher(String, "ee_pose", 5)
+    log = cell.logs / "executor.log"
+    until(lambda: "ee_pose: std_msgs/msg/String, expected geometry_msgs/msg/PoseStamped" in log.read_text(), "the complaint")
+    cell.spy.node.destroy_publisher(wrong)
