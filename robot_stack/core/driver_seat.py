@@ -103,7 +103,7 @@ class DriverSeat:
         silence = _silence("policy", self._heartbeat or (None, None), timeout_ns)
         if self._inferring is None:
             return (silence,)
-        return (silence, _silence("policy's inference", self._inferring, self.settings.inference_ns + timeout_ns))
+        return (silence, _silence("policy's inference", self._inferring, max(timeout_ns, self.settings.inference_ns)))
 
 
 def _silence(name: str, heard: tuple[int | None, int | None], limit_ns: int) -> StreamAge:

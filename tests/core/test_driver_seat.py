@@ -82,7 +82,7 @@ def test_an_inference_may_last_as_long_as_actions_are_executed_meanwhile_but_its
     taken = seat()
     for now_ms in range(0, 480, 30):
         taken.heartbeat(now_ms * MS, now_ms * MS, inferring=True)
-        assert expired(taken, (now_ms + 1) * MS) == ([] if now_ms < 450 else ["policy's inference"])
+        assert expired(taken, (now_ms + 1) * MS) == ([] if now_ms < 250 else ["policy's inference"])
     taken.heartbeat(480 * MS, 480 * MS, inferring=False)
     assert expired(taken, 481 * MS) == []
     taken.heartbeat(500 * MS, 500 * MS, inferring=True)

@@ -3,7 +3,7 @@
 import dataclasses
 
 import numpy as np
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
@@ -27,6 +27,7 @@ def place(parts: list[float]) -> FloatArray:
 def test_it_arrives_on_a_straight_way_in_steps_of_at_most_the_approachs_speed(start: list[float], leader: list[float]) -> None:
     here, there = np.clip(place(start), SPEC.lower, SPEC.upper), place(leader)
     end = np.clip(there, SPEC.lower, SPEC.upper)
+    assume(np.abs(end - here)[:5].max() > 1e-3)  # shorter ways have no direction to speak of
     approach, at = Approach(SPEC, 0.3), here
     for _ in range(2000):
         before, at = at, approach.target(at, there)

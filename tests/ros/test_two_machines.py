@@ -77,19 +77,30 @@ def machines() -> Iterator[dict[str, str]]:
 
 
 def start(machine: str, code: str, peers: str) -> subprocess.Popen[str]:
-    """Python on a machine, in the environment of our nodes."""
+    """Python on a machine, in the environment of our nodes where ``peers`` are named."""
     shared_memory = 'mount -t tmpfs -o size=400m tmpfs /dev/shm && hostname "$0" && exec "$@"'
     command = ["ip", "netns", "exec", machine, *APART, "sh", "-c", shared_memory, machine, sys.executable, "-c", code]
-    variables = os.environ | environment(5) | {"ROS_STATIC_PEERS": peers, "PYTHONPATH": str(ROOT)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROS_STATIC_PEERS", peers)
+        variables = os.environ | environment(5) | {"PYTHONPATH": str(ROOT)}
     return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize(("peers", "seconds", "heard"), [(ADDRESSES["a"], 60.0, "['heard']\n"), ("", 8.0, "[]\n")])
-def test_a_peer_is_found_and_nobody_else(machines: dict[str, str], peers: str, seconds: float, heard: str) -> None:
-    talker = start(machines["a"], TALK, "")
+@pytest.mark.parametrize(
+    ("theirs", "ours", "seconds", "heard"),
+    [
+        (ADDRESSES["b"], ADDRESSES["a"], 60.0, "['heard']\n"),
+        ("", ADDRESSES["a"], 8.0, "[]\n"),  # who names no peer listens to nobody beyond his machine
+        ("", "", 8.0, "[]\n"),
+    ],
+)
+def test_peers_that_name_each_other_are_found_and_nobody_else(
+    machines: dict[str, str], theirs: str, ours: str, seconds: float, heard: str
+) -> None:
+    talker = start(machines["a"], TALK, theirs)
     try:
         assert talker.stdout is not None and talker.stdout.readline() == "ready\n"
-        listener = start(machines["b"], LISTEN.format(seconds=seconds), peers)
+        listener = start(machines["b"], LISTEN.format(seconds=seconds), ours)
         said, problem = listener.communicate(timeout=100)
         assert said == heard, problem
     finally:
