@@ -44,7 +44,7 @@ class LogSettings:
     """
 
     flush_s: float = 0.5
-    chunk_bytes: int = 1 << 20
+    chunk_bytes: int = 8 << 20  # what is known of each chunk stays in memory until the end, so there are not many
     min_free_bytes: int = 200_000_000
 
 

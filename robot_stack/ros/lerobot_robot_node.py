@@ -61,7 +61,7 @@ class LeRobotRobotNode(Node):
     def __init__(self) -> None:
         super().__init__("lerobot_robot")
         settings = declare_parameters(self, LeRobotRobotSettings)
-        self._spec = spec = RobotSpec.load(robot_file(settings.robot))
+        self._spec = spec = RobotSpec.load(robot_file(settings.robot)).motion
         self._names = _state_names(spec)
         self._tools = self._kinematics()
         self._arm = LeRobotArm(DeviceFile.read(settings.device), spec)
