@@ -8,6 +8,8 @@ lock-step a tick waits for that answer; in real time the arm comes to rest where
 It handles SIGINT and SIGTERM itself, because rclpy's handlers close the context before a last command can be sent.
 """
 
+import gc
+import os
 import signal
 import sys
 import threading
@@ -183,6 +185,16 @@ class ExecutorNode(Node):
         """Whether the arm has been told to stand still (or nothing at all); else spinning goes on braking."""
         return self._pacing.at_rest
 
+    def hurry(self) -> None:
+        """Let this thread, and those that it starts, be served before others, where that is wanted and allowed."""
+        priority = self._settings.realtime_priority
+        if self._settings.lock_step or priority == 0:
+            return
+        try:
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+        except OSError as error:
+            self.get_logger().info(f"ticks without real-time priority {priority} ({error}); `prophrl doctor` says what to do")
+
     def flush(self) -> None:
         """Wait until what was sent has arrived."""
         self._runner.arm.flush()
@@ -206,6 +218,8 @@ def _run() -> None:
         node.flush()
 
     # The main thread only waits: Python runs signal handlers there, and inside a wait of the middleware it would run them late.
+    node.hurry()
+    gc.freeze()  # what is there by now stays, and need not be looked through again and again
     spinner = threading.Thread(target=spin, name="spin")
     asked = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
