@@ -52,7 +52,7 @@ class CircleConfig(PreTrainedConfig):
 
     def get_optimizer_preset(self) -> Any:
         """Nothing is trained."""
-        raise NotImplementedError
+        raise NotImplementedError("a circle is drawn, not learnt")
 
     def get_scheduler_preset(self) -> None:
         """Nothing is trained."""

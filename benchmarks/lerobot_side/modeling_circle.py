@@ -61,4 +61,4 @@ class CirclePolicy(PreTrainedPolicy):
 
     def forward(self, batch: dict[str, Any]) -> tuple[torch.Tensor, None]:
         """Nothing is trained."""
-        raise NotImplementedError
+        raise NotImplementedError("a circle is drawn, not learnt")

@@ -25,7 +25,6 @@ class Tick:
         stamp_ns: its time [ns].
         target: the target [A] that was sent.
         reasons: why it is not the one that was asked for.
-        onsets: those of ``reasons`` that the tick before did not have.
         expired: inputs that were too old.
         starved: nothing was asked for, so the arm held.
         requested: the target [A] of policy or teleop that the arm has begun to go to in this tick, before the guard; None where
@@ -35,7 +34,6 @@ class Tick:
     stamp_ns: int
     target: FloatArray
     reasons: tuple[GuardReason, ...]
-    onsets: tuple[GuardReason, ...]
     expired: tuple[StreamAge, ...]
     starved: bool
     requested: FloatArray | None
@@ -148,7 +146,7 @@ class ControlLoop:
         self._way.advance(verdict.scale)
         self._robot.send(Command(now_ns, self._spec.command_period_ns, verdict.target, guard.velocity, guard.tail))
         requested = self._way.begun[-1] if self._way.begun and wanted is not None else None
-        return Tick(now_ns, verdict.target, verdict.reasons, guard.onsets, expired, wanted is None, requested)
+        return Tick(now_ns, verdict.target, verdict.reasons, expired, wanted is None, requested)
 
     def _drop(self) -> None:
         self.buffer.clear()

@@ -86,6 +86,27 @@ def is_jump(origin: FloatArray, target: FloatArray, spec: RobotSpec) -> bool:
     return bool((np.abs(step) > spec.max_jump * spec.max_step + ROUND_OFF)[path].any())
 
 
+class Onsets:
+    """Which reasons have just come up: those that a person has to be told of.
+
+    Args:
+        quiet_ns: a reason that comes back within this time [ns] has not ended, or just flickers.
+    """
+
+    def __init__(self, quiet_ns: int) -> None:
+        self._quiet_ns = quiet_ns
+        self._last_ns: dict[GuardReason, int] = {}
+
+    def among(self, reasons: Iterable[GuardReason], stamp_ns: int) -> tuple[GuardReason, ...]:
+        """Those of ``reasons``, which hold at ``stamp_ns`` [ns], that did not hold before."""
+        new = []
+        for reason in reasons:
+            last_ns, self._last_ns[reason] = self._last_ns.get(reason), stamp_ns
+            if last_ns is None or abs(stamp_ns - last_ns) > self._quiet_ns:
+                new.append(reason)
+        return tuple(new)
+
+
 class Guard:
     """Checks every target before it is sent and counts each intervention by reason.
 
@@ -113,9 +134,7 @@ class Guard:
         self._in_force: FloatArray | None = None
         self._velocity: FloatArray = np.zeros(len(spec.actions))
         self._e_stopped = False
-        self._active: frozenset[GuardReason] = frozenset()
         self.counts: Counter[GuardReason] = Counter()
-        self.onsets: tuple[GuardReason, ...] = ()  # reasons of the last check that the check before it did not have: log these
 
     @property
     def e_stopped(self) -> bool:
@@ -180,8 +199,6 @@ class Guard:
         verdict = self._braked(holds) if holds or target is None else self._limited(target)
         self._in_force = verdict.target
         self.counts.update(verdict.reasons)
-        self.onsets = tuple(reason for reason in verdict.reasons if reason not in self._active)
-        self._active = frozenset(verdict.reasons)
         return verdict
 
     def _checked(self, what: str, array: FloatArray) -> FloatArray:

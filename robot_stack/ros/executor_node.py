@@ -1,7 +1,7 @@
 """The executor: the only publisher of arm commands, in a process of its own, free of models.
 
 It keeps the chunk buffer and the guard (``core.control_loop``). Policy and teleop only ever talk to it. Once for each action it
-publishes ``committed_actions``: point 0 is the target in force, further points are what will be sent unless a new chunk comes.
+publishes ``committed_actions``: point 0 is the target before this action, the others are what is sent unless a new chunk comes.
 Its frame id is "request" where one is wanted (``core.execution``). A source answers with a chunk, or with a single target. In
 lock-step a tick waits for that answer; in real time the arm comes to rest where none comes.
 

@@ -12,7 +12,7 @@ from robot_stack.core.control_loop import ControlLoop, Tick
 from robot_stack.core.driver_seat import Driver, DriverSeat
 from robot_stack.core.homing import Homing, HomingStep
 from robot_stack.core.robot_spec import RobotSpec
-from robot_stack.core.safety import GuardReason, StreamAge, check_ages
+from robot_stack.core.safety import GuardReason, Onsets, StreamAge, check_ages
 from robot_stack.core.stream_buffer import RobotStreams, StreamBuffer
 from robot_stack.core.types import ActionChunk, FloatArray
 from robot_stack.drivers.arm_motion import motion_of
@@ -22,7 +22,7 @@ from robot_stack.ros.commanded_arm import CommandedArm
 from robot_stack.ros.executor_outputs import ExecutorOutputs
 from robot_stack.ros.executor_settings import ExecutorSettings
 
-QUIET_NS = 1_000_000_000  # a reason of the guard that comes back within this time is not logged again
+QUIET_NS = 1_000_000_000  # see ``safety.Onsets``
 
 
 class LoopRunner:
@@ -56,7 +56,7 @@ class LoopRunner:
         self.active = False
         self.counts: Counter[str] = Counter()
         self._reasons: tuple[GuardReason, ...] = ()  # of the last tick
-        self._told: dict[GuardReason, int] = {}  # when each was there last [ns]
+        self._onsets = Onsets(QUIET_NS)
 
     @property
     def asks(self) -> bool:
@@ -183,10 +183,7 @@ class LoopRunner:
         self._outputs.tell_state(self.state, guard.e_stopped, counts, now_ns)
 
     def _tell(self, tick: Tick) -> None:
-        for reason in tick.reasons:
-            last_ns, self._told[reason] = self._told.get(reason), tick.stamp_ns
-            if last_ns is not None and tick.stamp_ns - last_ns <= QUIET_NS:
-                continue  # it has not ended, or just flickers
+        for reason in self._onsets.among(tick.reasons, tick.stamp_ns):
             streams = ", ".join(age.name for age in tick.expired if age.reason is reason)
             where = f" ({streams})" if streams else ""
             self._node.get_logger().warning(f"guard: {reason}{where} at {tick.stamp_ns} ns")

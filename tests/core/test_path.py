@@ -56,6 +56,19 @@ def walk(path: ChunkPath, buffer: ChunkBuffer, start: np.ndarray, scale: float =
     raise AssertionError("the path never ends")
 
 
+def guarded_walk(path: ChunkPath, guard: Guard, targets: np.ndarray) -> np.ndarray:
+    """Points [T, A] from home to the end of the path; the guard has nothing to do."""
+    guard.start(HOME)
+    points, buffer = [HOME], waiting(targets)
+    while (wanted := path.ask(guard.in_force, guard.velocity, buffer, now_ns=0)) is not None:
+        verdict = guard.check(wanted)
+        assert verdict.reasons == ()
+        path.advance(verdict.scale)
+        points.append(verdict.target)
+        assert len(points) < 5000
+    return np.array(points)
+
+
 targets_of_chunks = st.lists(st.lists(st.floats(-0.03, 0.03), min_size=3, max_size=3), min_size=1, max_size=12).map(
     lambda deltas: HOME + np.hstack([np.cumsum(np.array(deltas), axis=0), np.zeros((len(deltas), 1))])
 )
@@ -96,15 +109,8 @@ def test_within_any_limits_it_goes_through_every_target_and_the_guard_has_nothin
     targets: np.ndarray, velocity: float, acceleration: float
 ) -> None:
     spec = limited(SIM, velocity, acceleration)
-    path, guard, buffer = ChunkPath(spec, PERIOD_S), Guard(spec, PERIOD_S), waiting(targets)
-    guard.start(HOME)
-    points = [HOME]
-    while (wanted := path.ask(guard.in_force, guard.velocity, buffer, now_ns=0)) is not None:
-        verdict = guard.check(wanted)
-        assert verdict.reasons == ()
-        path.advance(verdict.scale)
-        points.append(verdict.target)
-        assert len(points) < 5000
+    guard = Guard(spec, PERIOD_S)
+    points = guarded_walk(ChunkPath(spec, PERIOD_S), guard, targets)
     distances = np.linalg.norm(np.array(points)[:, None] - targets[None], axis=2).min(axis=0)
     longest = np.linalg.norm(np.diff(points, axis=0), axis=1).max()
     assert distances.max() <= longest / 2 + 1e-9  # a target lies between two commands at most
@@ -148,14 +154,7 @@ def test_a_long_chunk_is_planned_in_parts_which_changes_nothing(velocity: float,
     whole._needed = len(targets)
     times = {}
     for name, path in (("whole", whole), ("parts", ChunkPath(spec, PERIOD_S))):
-        guard, buffer = Guard(spec, PERIOD_S), waiting(targets)
-        guard.start(HOME)
-        points = [HOME]
-        while (wanted := path.ask(guard.in_force, guard.velocity, buffer, now_ns=0)) is not None:
-            verdict = guard.check(wanted)
-            assert verdict.reasons == ()
-            path.advance(verdict.scale)
-            points.append(verdict.target)
+        points = guarded_walk(path, Guard(spec, PERIOD_S), targets)
         np.testing.assert_allclose(points[-1], targets[-1], atol=1e-9)
         times[name] = len(points)
     assert times["whole"] <= times["parts"] <= 1.02 * times["whole"] + 1

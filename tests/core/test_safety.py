@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robot_stack.core.robot_spec import ActionKind, ActionSpec, RobotSpec
-from robot_stack.core.safety import Guard, GuardReason, StreamAge, check_ages
+from robot_stack.core.safety import Guard, GuardReason, Onsets, StreamAge, check_ages
 from robot_stack.paths import robot_file
 
 SPEC = RobotSpec.load(robot_file("sim_metaworld"))
@@ -110,20 +110,22 @@ def test_a_jump_holds_for_as_long_as_it_lasts_but_running_ahead_is_no_jump() -> 
     np.testing.assert_allclose(guard.in_force - HOME, [0.2, 0, 0, 0], atol=TOLERANCE)
 
 
-def test_e_stop_is_latched_and_onsets_are_told_once() -> None:
+def test_e_stop_is_latched_and_counted() -> None:
     guard = at(HOME)
     guard.e_stop()
-    onsets = []
     for _ in range(3):
         assert guard.check(HOME + 0.01 * np.array([1, 0, 0, 0])).reasons == (GuardReason.E_STOP,)
-        onsets.append(guard.onsets)
-    assert onsets == [(GuardReason.E_STOP,), (), ()]
     assert guard.counts == {GuardReason.E_STOP: 3}
     guard.reset_e_stop()
     assert guard.check(HOME).reasons == ()
-    guard.e_stop()
-    guard.check(HOME)
-    assert guard.onsets == (GuardReason.E_STOP,)
+
+
+def test_a_reason_is_told_once_however_long_it_holds_or_flickers_and_again_after_a_pause() -> None:
+    onsets, speed, stop = Onsets(quiet_ns=100), GuardReason.VELOCITY, GuardReason.E_STOP
+    held = [onsets.among((speed,), now) for now in range(0, 500, 50)]
+    assert held == [(speed,), *[()] * 9]
+    assert onsets.among((), 500) == () and onsets.among((speed, stop), 550) == (stop,)
+    assert onsets.among((speed, stop), 651) == (speed, stop)
 
 
 def test_two_clocks_judge_an_age() -> None:

@@ -34,7 +34,7 @@ def worst(findings: Findings) -> Finding:
     return max(findings, key=lambda finding: list(Level).index(finding.level))
 
 
-def one(findings: Findings, level: Level, *words: str) -> None:
+def assert_is(findings: Findings, level: Level, *words: str) -> None:
     """The worst finding is of that level and says that; bad ones come with advice."""
     found = worst(findings)
     assert found.level is level, found
@@ -62,27 +62,27 @@ def cell(spec: RobotSpec = UR5E, arm: dict[str, Any] | None = None, **front: Any
 
 
 def test_python() -> None:
-    one(system.python((3, 11)), Level.FAIL, "3.11")
-    one(system.python((3, 12)), Level.OK, "3.12")
+    assert_is(system.python((3, 11)), Level.FAIL, "3.11")
+    assert_is(system.python((3, 12)), Level.OK, "3.12")
 
 
 @needs_ros
 def test_ros_that_starts_and_ros_that_does_not(tmp_path: Path) -> None:
-    one(system.ros(os.environ), Level.OK, "Jazzy", "rmw_fastrtps_cpp")
-    one(system.ros(os.environ | {"ROS_DISTRO": "humble"}), Level.WARN, "humble")
+    assert_is(system.ros(os.environ), Level.OK, "Jazzy", "rmw_fastrtps_cpp")
+    assert_is(system.ros(os.environ | {"ROS_DISTRO": "humble"}), Level.WARN, "humble")
     bare = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     (tmp_path / "rclpy.py").write_text("raise ImportError('librcl.so: cannot open shared object file')")
-    one(system.ros(bare | {"PYTHONPATH": str(tmp_path)}), Level.FAIL, "librcl.so: cannot open shared object file")
-    one(system.ros(bare, str(Path(sys.base_prefix) / "bin" / "python3")), Level.FAIL, "No module named 'rclpy'")
+    assert_is(system.ros(bare | {"PYTHONPATH": str(tmp_path)}), Level.FAIL, "librcl.so: cannot open shared object file")
+    assert_is(system.ros(bare, str(Path(sys.base_prefix) / "bin" / "python3")), Level.FAIL, "No module named 'rclpy'")
 
 
 def test_middleware(tmp_path: Path) -> None:
-    one(system.middleware({"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}), Level.WARN, "rmw_cyclonedds_cpp")
+    assert_is(system.middleware({"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}), Level.WARN, "rmw_cyclonedds_cpp")
     profile = tmp_path / "profile.xml"
-    one(system.middleware({"FASTRTPS_DEFAULT_PROFILES_FILE": str(profile)}), Level.FAIL, "cannot be read")
+    assert_is(system.middleware({"FASTRTPS_DEFAULT_PROFILES_FILE": str(profile)}), Level.FAIL, "cannot be read")
     profile.write_text("<dds><profiles></dds>")
-    one(system.middleware({"FASTDDS_DEFAULT_PROFILES_FILE": str(profile)}), Level.FAIL, "mismatched tag")
-    one(system.middleware({}, tmp_path / "profile.xml"), Level.WARN, "is missing")
+    assert_is(system.middleware({"FASTDDS_DEFAULT_PROFILES_FILE": str(profile)}), Level.FAIL, "mismatched tag")
+    assert_is(system.middleware({}, tmp_path / "profile.xml"), Level.WARN, "is missing")
 
 
 def free_domain() -> int:
@@ -92,14 +92,14 @@ def free_domain() -> int:
 def test_domains_of_one_s_own_and_of_others() -> None:
     number = free_domain()
     variables = {"ROS_DOMAIN_ID": str(number)}
-    one(system.domain(variables, elsewhere=False), Level.OK, "free")
-    one(system.domain(variables, elsewhere=True), Level.WARN, f"nobody is in ROS domain {number}")
+    assert_is(system.domain(variables, elsewhere=False), Level.OK, "free")
+    assert_is(system.domain(variables, elsewhere=True), Level.WARN, f"nobody is in ROS domain {number}")
     with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as foreign:
         foreign.bind(("", 7400 + 250 * number + 10))  # where a participant listens
-        one(system.domain(variables, elsewhere=False), Level.FAIL, "in use")
-        one(system.domain(variables, elsewhere=True), Level.OK)
-    one(system.domain({"ROS_DOMAIN_ID": "robot"}, elsewhere=False), Level.FAIL, "expected a number")
-    one(system.domain({}, elsewhere=False), Level.OK, "chosen")
+        assert_is(system.domain(variables, elsewhere=False), Level.FAIL, "in use")
+        assert_is(system.domain(variables, elsewhere=True), Level.OK)
+    assert_is(system.domain({"ROS_DOMAIN_ID": "robot"}, elsewhere=False), Level.FAIL, "expected a number")
+    assert_is(system.domain({}, elsewhere=False), Level.OK, "chosen")
 
 
 def test_peers_without_an_address() -> None:
@@ -112,19 +112,19 @@ def test_peers_without_an_address() -> None:
 def test_a_clock_that_nobody_keeps() -> None:
     alone, two = {}, {"ROS_STATIC_PEERS": "10.0.0.2"}
     lost = clocks.KernelClock(clocks.UNSYNCHRONISED, 16_000_000)
-    one(clocks.clock(lost, alone), Level.WARN, "nobody keeps")
-    one(clocks.clock(lost, two), Level.FAIL, "nobody keeps")
-    one(clocks.clock(clocks.KernelClock(0x2001, 3_500_000), two), Level.WARN, "3.5 s")
-    one(clocks.clock(clocks.KernelClock(0x2001, 20_000), two), Level.OK, "20 ms")
+    assert_is(clocks.clock(lost, alone), Level.WARN, "nobody keeps")
+    assert_is(clocks.clock(lost, two), Level.FAIL, "nobody keeps")
+    assert_is(clocks.clock(clocks.KernelClock(0x2001, 3_500_000), two), Level.WARN, "3.5 s")
+    assert_is(clocks.clock(clocks.KernelClock(0x2001, 20_000), two), Level.OK, "20 ms")
     kernel = clocks.kernel_clock()  # bits of linux/timex.h and its bound, which stops growing at 16 s
     assert 0 <= kernel.status < 1 << 16 and 0 <= kernel.largest_error_us <= 16_000_000
 
 
 def test_room_on_the_disk(tmp_path: Path) -> None:
-    one(storage.disk(tmp_path / "not" / "there" / "yet", METAWORLD, probe_bytes=1 << 20), Level.OK)
+    assert_is(storage.disk(tmp_path / "not" / "there" / "yet", METAWORLD, probe_bytes=1 << 20), Level.OK)
     assert not (tmp_path / "not").exists() and not list(tmp_path.iterdir())
     (tmp_path / "file").touch()
-    one(storage.disk(tmp_path / "file" / "episodes", METAWORLD), Level.FAIL, "is no folder")
+    assert_is(storage.disk(tmp_path / "file" / "episodes", METAWORLD), Level.FAIL, "is no folder")
     raw = yaml.safe_load(robot_file("sim_metaworld").read_text())
     raw["cameras"][0] |= {"width": 60_000, "height": 60_000, "rate_hz": 1000.0}
     findings = list(storage.disk(tmp_path, RobotSpec.from_mapping(raw), probe_bytes=1 << 22))
@@ -148,28 +148,28 @@ def test_a_disk_and_a_device_of_somebody_else(tmp_path: Path) -> None:
     folder.mkdir(mode=0o700)
     os.mknod(device, 0o20600, os.makedev(1, 3))  # a character device, /dev/null's twin
     camera = cell(driver="opencv", device=str(device)).cameras[0]
-    one(devices.video(camera, UR5E), Level.OK)
+    assert_is(devices.video(camera, UR5E), Level.OK)
     serial = cell(arm={"device": str(device)})
-    one(devices.arm(serial), Level.OK)
+    assert_is(devices.arm(serial), Level.OK)
     with nobody():
-        one(storage.disk(folder, METAWORLD), Level.FAIL, "may not be written to")
-        one(devices.video(camera, UR5E), Level.FAIL, "may not be used")
-        one(devices.arm(serial), Level.FAIL, "may not be used")
+        assert_is(storage.disk(folder, METAWORLD), Level.FAIL, "may not be written to")
+        assert_is(devices.video(camera, UR5E), Level.FAIL, "may not be used")
+        assert_is(devices.arm(serial), Level.FAIL, "may not be used")
 
 
 def test_video_devices(tmp_path: Path) -> None:
-    one(devices.video(cell(driver="opencv", device="97").cameras[0], UR5E), Level.FAIL, "there is no /dev/video97")
+    assert_is(devices.video(cell(driver="opencv", device="97").cameras[0], UR5E), Level.FAIL, "there is no /dev/video97")
     (tmp_path / "film.mp4").touch()
-    one(devices.video(cell(driver="opencv", device=str(tmp_path / "film.mp4")).cameras[0], UR5E), Level.FAIL, "no device")
+    assert_is(devices.video(cell(driver="opencv", device=str(tmp_path / "film.mp4")).cameras[0], UR5E), Level.FAIL, "no device")
 
 
 def test_network_cameras() -> None:
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as server:
         port = server.getsockname()[1]
         address = f"rtsp://127.0.0.1:{port}/stream"
-        one(devices.video(cell(driver="opencv", device=address).cameras[0], UR5E), Level.OK, "answers")
-    one(devices.video(cell(driver="opencv", device=address).cameras[0], UR5E), Level.FAIL, "does not answer")
-    one(devices.video(cell(driver="opencv", device="v4l2loop://x").cameras[0], UR5E), Level.WARN, "cannot be tried")
+        assert_is(devices.video(cell(driver="opencv", device=address).cameras[0], UR5E), Level.OK, "answers")
+    assert_is(devices.video(cell(driver="opencv", device=address).cameras[0], UR5E), Level.FAIL, "does not answer")
+    assert_is(devices.video(cell(driver="opencv", device="v4l2loop://x").cameras[0], UR5E), Level.WARN, "cannot be tried")
 
 
 @pytest.mark.parametrize(("mbit", "level"), [("480", Level.WARN), ("12", Level.WARN), ("5000", None)])
@@ -190,12 +190,12 @@ def test_pictures_that_do_not_come_through_the_plug(tmp_path: Path, mbit: str, l
 def test_files_that_are_played(tmp_path: Path) -> None:
     for name, level, words in (("film.mp4", Level.OK, "plays"), ("notes.txt", Level.FAIL, "cannot be played")):
         (tmp_path / name).touch()
-        one(devices.played(cell(driver="file", device=str(tmp_path / name)).cameras[0]), level, words)
-    one(devices.played(cell(driver="file", device=str(tmp_path / "gone.mp4")).cameras[0]), Level.FAIL, "there is no file")
+        assert_is(devices.played(cell(driver="file", device=str(tmp_path / name)).cameras[0]), level, words)
+    assert_is(devices.played(cell(driver="file", device=str(tmp_path / "gone.mp4")).cameras[0]), Level.FAIL, "there is no file")
 
 
 def test_serial_ports() -> None:
-    one(devices.arm(cell(arm={"device": "/dev/ttyACM97"})), Level.FAIL, "there is no /dev/ttyACM97")
+    assert_is(devices.arm(cell(arm={"device": "/dev/ttyACM97"})), Level.FAIL, "there is no /dev/ttyACM97")
     assert not list(devices.arm(cell()))
 
 
@@ -210,21 +210,21 @@ def test_realsense_cameras_by_serial_number_and_plug() -> None:
 
     camera = cell().cameras[0]
     there = [device("777", "3.2"), device(camera.device, "2.1")]
-    one(devices.realsense(camera, rs, there[:1]), Level.FAIL, f"{camera.device} is not connected; connected: 777")
-    one(devices.realsense(camera, rs, there), Level.WARN, "USB 2.1")
-    one(devices.realsense(camera, rs, [device(camera.device, "3.2")]), Level.OK, "USB 3.2")
+    assert_is(devices.realsense(camera, rs, there[:1]), Level.FAIL, f"{camera.device} is not connected; connected: 777")
+    assert_is(devices.realsense(camera, rs, there), Level.WARN, "USB 2.1")
+    assert_is(devices.realsense(camera, rs, [device(camera.device, "3.2")]), Level.OK, "USB 3.2")
     findings = {finding.check: finding for finding in devices.cameras(cell(), UR5E)}
     assert findings["camera front"].level is Level.FAIL  # the serial number of the example, of which there is no camera
 
 
 def test_groups_and_rules(tmp_path: Path) -> None:
     both = cell(arm={"device": "/dev/ttyACM0"})
-    one(permissions.groups(both, {"video"}), Level.WARN, "plugdev, dialout")
-    one(permissions.groups(both, {"video", "plugdev", "dialout"}), Level.OK)
-    one(permissions.groups(both, None), Level.OK, "root")
-    one(permissions.udev_rules(both, [tmp_path, tmp_path / "none"]), Level.WARN, "no rules")
+    assert_is(permissions.groups(both, {"video"}), Level.WARN, "plugdev, dialout")
+    assert_is(permissions.groups(both, {"video", "plugdev", "dialout"}), Level.OK)
+    assert_is(permissions.groups(both, None), Level.OK, "root")
+    assert_is(permissions.udev_rules(both, [tmp_path, tmp_path / "none"]), Level.WARN, "no rules")
     (tmp_path / "99-realsense-libusb.rules").touch()
-    one(permissions.udev_rules(both, [tmp_path]), Level.OK)
+    assert_is(permissions.udev_rules(both, [tmp_path]), Level.OK)
     assert not list(permissions.udev_rules(cell(driver="external"), [tmp_path / "none"]))
 
 
@@ -261,27 +261,27 @@ def test_realtime_priority(tmp_path: Path) -> None:
 )
 def test_limits_beyond_the_vendor_s(change: Any, words: tuple[str, ...]) -> None:
     raw = yaml.safe_load(robot_file("fr3").read_text())
-    one(robot.limits(RobotSpec.from_mapping(raw)), Level.OK)
+    assert_is(robot.limits(RobotSpec.from_mapping(raw)), Level.OK)
     change(raw)
-    one(robot.limits(RobotSpec.from_mapping(raw)), Level.FAIL, *words)
+    assert_is(robot.limits(RobotSpec.from_mapping(raw)), Level.FAIL, *words)
 
 
 def test_every_shipped_robot_with_a_vendor_stays_within_its_limits() -> None:
     for path in (config_dir() / "robot").glob("*.yaml"):
         assert worst(robot.limits(RobotSpec.load(path))).level is not Level.FAIL if RobotSpec.load(path).model else True
     raw = yaml.safe_load(robot_file("fr3").read_text()) | {"model": "my_arm"}
-    one(robot.limits(RobotSpec.from_mapping(raw)), Level.WARN, "no vendor's limits are known")
+    assert_is(robot.limits(RobotSpec.from_mapping(raw)), Level.WARN, "no vendor's limits are known")
 
 
 @needs_models
 def test_models_that_do_not_fit() -> None:
     raw = yaml.safe_load(robot_file("ur5e").read_text())
-    one(robot.model(RobotSpec.from_mapping(raw)), Level.OK)
-    one(robot.model(RobotSpec.from_mapping(raw | {"model": "ur6e"})), Level.FAIL, "unknown model 'ur6e'; valid: ", "fr3")
-    one(robot.model(RobotSpec.from_mapping(raw | {"tool_frame": "tool0"})), Level.FAIL, "'tool0'")
+    assert_is(robot.model(RobotSpec.from_mapping(raw)), Level.OK)
+    assert_is(robot.model(RobotSpec.from_mapping(raw | {"model": "ur6e"})), Level.FAIL, "unknown model 'ur6e'; valid: ", "fr3")
+    assert_is(robot.model(RobotSpec.from_mapping(raw | {"tool_frame": "tool0"})), Level.FAIL, "'tool0'")
     del raw["workspace"]
-    one(robot.model(RobotSpec.from_mapping(raw)), Level.WARN, "no workspace")
-    one(robot.model(METAWORLD), Level.OK)
+    assert_is(robot.model(RobotSpec.from_mapping(raw)), Level.WARN, "no workspace")
+    assert_is(robot.model(METAWORLD), Level.OK)
 
 
 def test_an_arm_that_is_late(tmp_path: Path) -> None:
@@ -290,7 +290,7 @@ def test_an_arm_that_is_late(tmp_path: Path) -> None:
         raw["arm"]["latency_ms"] = late_ms
         path = tmp_path / "cell.yaml"
         path.write_text(yaml.safe_dump(raw))
-        one(robot.latency(robot.load("ur5e", str(path))), level, "25 ms ahead")
+        assert_is(robot.latency(robot.load("ur5e", str(path))), level, "25 ms ahead")
 
 
 @needs_ros
