@@ -25,7 +25,7 @@ from robot_stack.core.types import FloatArray
 from robot_stack.paths import robot_file
 from robot_stack.ros import convert, topics
 from robot_stack.ros.connections import tell_connections
-from robot_stack.ros.node import declare_parameters, publish_if_alive, run_node
+from robot_stack.ros.node import declare_parameters, run_node
 
 MARKS = 4096  # numbers before they begin again
 HOME = (0.0, -1.4, -1.9, -1.4, 1.5707963, 0.0)  # rad
@@ -136,14 +136,11 @@ class PlainArmNode(Node):
         self._notes.observed_ns.append(now_ns)
         positions = np.append(self._position, mark_of(number))
         names = [*self._joints, *self._spec.commands[1].actions]
-        self._publish(self._joints_out, convert.joint_message(names, positions, np.zeros(len(names)), now_ns))
-        self._publish(self._pose_out, convert.pose_message(np.array(TOOL), None, now_ns, self._spec.base_frame))
+        self._joints_out.publish(convert.joint_message(names, positions, np.zeros(len(names)), now_ns))
+        self._pose_out.publish(convert.pose_message(np.array(TOOL), None, now_ns, self._spec.base_frame))
         if number % SELDOM == 0:
             target = convert.trajectory_message(positions[None], self._spec.action_names, now_ns, self._spec.period_ns)
-            self._publish(self._in_force_out, target)
-
-    def _publish(self, publisher: Any, message: Any) -> None:
-        publish_if_alive(self, publisher, message)
+            self._in_force_out.publish(target)
 
 
 def main(_: Any = None) -> int:

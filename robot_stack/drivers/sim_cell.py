@@ -126,6 +126,7 @@ class SimCell:
     def step(self, count: int = 1) -> None:
         """Let the physics go on by ``count`` steps."""
         _mujoco().mj_step(self.model, self.data, count)
+        _mujoco().mj_kinematics(self.model, self.data)  # a step leaves the tools where they were at its beginning
 
     @property
     def state(self) -> CellState:

@@ -24,7 +24,7 @@ from robot_stack.paths import robot_file
 from robot_stack.ros import convert, topics
 from robot_stack.ros.cameras import CameraRequest, make_camera
 from robot_stack.ros.connections import tell_connections
-from robot_stack.ros.node import declare_parameters, publish_if_alive, run_node
+from robot_stack.ros.node import declare_parameters, run_node
 
 READ_S = 0.2  # longest wait for a picture before the thread looks whether it shall end
 SLOW = 0.95  # of the nominal rate, below which people are warned
@@ -153,10 +153,10 @@ class CameraNode(Node):
         optical = convert.optical_frame(self._spec.name)
         # The picture last: whoever has it has the rest.
         if self._depth_out is not None and frame.depth is not None:
-            self._publish(self._depth_out, convert.depth_message(frame.depth, stamp_ns, optical))
-        self._publish(self._info_out, convert.calibrated_info_message(info, stamp_ns, optical))
+            self._depth_out.publish(convert.depth_message(frame.depth, stamp_ns, optical))
+        self._info_out.publish(convert.calibrated_info_message(info, stamp_ns, optical))
         quality = self._settings.jpeg_quality
-        self._publish(self._pictures_out, convert.picture_message(frame.image, self._spec, stamp_ns, quality))
+        self._pictures_out.publish(convert.picture_message(frame.image, self._spec, stamp_ns, quality))
 
     def _is_frozen(self, stamp_ns: int, frame: CameraFrame) -> bool:
         was, self._frozen = self._frozen, self._judge is not None and self._judge.frozen(stamp_ns, frame.image)
@@ -204,10 +204,6 @@ class CameraNode(Node):
                 f"another node publishes {topic}, too; stop one of them (a dead one is forgotten within seconds)"
             )
 
-    def _publish(self, publisher: Any, message: Any) -> None:
-        if not publish_if_alive(self, publisher, message):
-            self._stopping.set()
-
     # For people
 
     def _on_second(self) -> None:
@@ -236,7 +232,7 @@ class CameraNode(Node):
             "age_ms": "" if health.age_ns is None else f"{health.age_ns / 1e6:.1f}",
         }
         status.values = [KeyValue(key=key, value=value) for key, value in facts.items()]
-        self._publish(self._diagnostics_out, DiagnosticArray(header=convert.header(now_ns), status=[status]))
+        self._diagnostics_out.publish(DiagnosticArray(header=convert.header(now_ns), status=[status]))
 
 
 def main(_: Any = None) -> int:

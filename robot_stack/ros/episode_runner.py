@@ -15,6 +15,7 @@ import rclpy
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.srv import SetParameters
+from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import Trigger
 
 from robot_stack.bringup import NodeProcess, Robot, Setup, environment, processes
@@ -138,7 +139,7 @@ def own_nodes(domain: int) -> Iterator[None]:
     before = dict(os.environ)
     os.environ.update(environment(domain))
     try:
-        rclpy.init()
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # its own would end the context before the children
     finally:
         os.environ.clear()
         os.environ.update(before)

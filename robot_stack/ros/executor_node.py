@@ -4,26 +4,20 @@ It keeps the chunk buffer and the guard (``core.control_loop``). Policy and tele
 publishes ``committed_actions``: point 0 is the target before this action, the others are what is sent unless a new chunk comes.
 Its frame id is "request" where one is wanted (``core.execution``). A source answers with a chunk, or with a single target. In
 lock-step a tick waits for that answer; in real time the arm comes to rest where none comes.
-
-It handles SIGINT and SIGTERM itself, because rclpy's handlers close the context before a last command can be sent.
 """
 
 import gc
 import os
-import signal
 import sys
-import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import rclpy
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock as RosClock
 from rclpy.clock import ClockType
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 from std_msgs.msg import Bool, Header
 from std_srvs.srv import Trigger
@@ -36,7 +30,7 @@ from robot_stack.ros import convert, topics
 from robot_stack.ros.connections import tell_connections, watch_types
 from robot_stack.ros.executor_settings import ExecutorSettings
 from robot_stack.ros.loop_runner import LoopRunner
-from robot_stack.ros.node import Complaints, declare_parameters, guarded_main
+from robot_stack.ros.node import Complaints, declare_parameters, run_node
 from robot_stack.ros.pacing import SPOKEN, LockStepPacing, Pacing, RealTimePacing
 from robot_stack.ros.stream_bridge import StreamBridge
 
@@ -195,7 +189,7 @@ class ExecutorNode(Node):
         except OSError as error:
             self.get_logger().info(f"ticks without real-time priority {priority} ({error}); `prophrl doctor` says what to do")
 
-    def flush(self) -> None:
+    def close(self) -> None:
         """Wait until what was sent has arrived."""
         self._runner.arm.flush()
 
@@ -203,37 +197,22 @@ class ExecutorNode(Node):
         self._runner.tell_state(int(self.get_clock().now().nanoseconds))
 
 
-def _run() -> None:
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+def _make() -> ExecutorNode:
     node = ExecutorNode()
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    stopping = Future()
-
-    def spin() -> None:
-        executor.spin_until_future_complete(stopping)
-        node.stop()
-        while not node.at_rest:
-            executor.spin_once(timeout_sec=0.1)
-        node.flush()
-
-    # The main thread only waits: Python runs signal handlers there, and inside a wait of the middleware it would run them late.
     node.hurry()
     gc.freeze()  # what is there by now stays, and need not be looked through again and again
-    spinner = threading.Thread(target=spin, name="spin")
-    asked = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: asked.set())
-    spinner.start()
-    asked.wait()
-    stopping.set_result(None)
-    spinner.join()
-    node.destroy_node()
-    rclpy.try_shutdown()
+    return node
+
+
+def _brake(node: ExecutorNode, serve: Callable[[], None]) -> None:
+    """A hold is the last command."""
+    node.stop()
+    while not node.at_rest:
+        serve()
 
 
 def main(_: Any = None) -> int:
-    return guarded_main(_run)
+    return run_node(_make, _brake)
 
 
 if __name__ == "__main__":

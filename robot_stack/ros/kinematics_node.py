@@ -14,7 +14,7 @@ from robot_stack.drivers.arm_model import tool_kinematics
 from robot_stack.paths import robot_file
 from robot_stack.ros import convert, topics
 from robot_stack.ros.connections import tell_connections
-from robot_stack.ros.node import Complaints, declare_parameters, publish_if_alive, run_node
+from robot_stack.ros.node import Complaints, declare_parameters, run_node
 
 EARLY = 0.9  # part of a period after which the next pose is due: joint states jitter
 
@@ -67,7 +67,7 @@ class KinematicsNode(Node):
             poses = self._tools.poses(np.array([values[name] for name in self._spec.joint_names]))
             self._last_ns = stamp_ns
             for out, (position, turn) in zip(self._poses_out, poses, strict=True):
-                publish_if_alive(self, out, convert.pose_message(position, turn, stamp_ns, self._spec.base_frame))
+                out.publish(convert.pose_message(position, turn, stamp_ns, self._spec.base_frame))
 
 
 def main(_: Any = None) -> int:

@@ -31,7 +31,7 @@ from robot_stack.drivers.trajectory_controller import RejectedTrajectoryError
 from robot_stack.paths import robot_file
 from robot_stack.ros import convert, topics
 from robot_stack.ros.connections import tell_connections
-from robot_stack.ros.node import Complaints, declare_parameters, publish_if_alive, run_node
+from robot_stack.ros.node import Complaints, declare_parameters, run_node
 
 LOOK_S = 0.05  # how often the node looks whether its thread still runs
 END_S = 2.0  # longest wait for a device that hangs, at the end
@@ -148,16 +148,16 @@ class LeRobotRobotNode(Node):
     def _tell(self, cycle: ArmCycle, stamp_ns: int) -> None:
         """``stamp_ns``: when the reading began."""
         spec, positions = self._spec, cycle.reading.positions
-        self._publish(self._joints_out, convert.joint_message(self._names, positions, np.zeros(0), stamp_ns))
+        self._joints_out.publish(convert.joint_message(self._names, positions, np.zeros(0), stamp_ns))
         if self._tools is not None:
             known = dict(zip(self._names, positions, strict=True))
             poses = self._tools.poses(np.array([known[name] for name in spec.joint_names]))
             for out, (place, turn) in zip(self._poses_out, poses, strict=True):
-                self._publish(out, convert.pose_message(place, turn, stamp_ns, spec.base_frame))
+                out.publish(convert.pose_message(place, turn, stamp_ns, spec.base_frame))
         in_force = convert.trajectory_message(cycle.in_force[None], spec.action_names, stamp_ns, spec.period_ns)
-        self._publish(self._in_force_out, in_force)
+        self._in_force_out.publish(in_force)
         for name, picture in cycle.reading.pictures.items():
-            self._publish(self._pictures_out[name], convert.picture_message(picture, spec.camera(name), stamp_ns))
+            self._pictures_out[name].publish(convert.picture_message(picture, spec.camera(name), stamp_ns))
         if cycle.altered:
             self._complaints.bad("device", "the device sends something else than it is asked to (limits of its own)")
         else:
@@ -167,10 +167,6 @@ class LeRobotRobotNode(Node):
         """Raises: ProphRLError: the device has failed, so this node ends."""
         if not self._thread.is_alive() and not self._stopping.is_set():
             raise self._failure or ArmError("the thread of the device has ended; its traceback stands above")
-
-    def _publish(self, publisher: Any, message: Any) -> None:
-        if not publish_if_alive(self, publisher, message):
-            self._stopping.set()
 
     def _now_ns(self) -> int:
         return int(self.get_clock().now().nanoseconds)

@@ -6,15 +6,18 @@ import importlib.util
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from robot_stack.core.errors import MissingDependencyError, ProphRLError, UnknownNameError
 
 PARENT_VARIABLE = "PROPHRL_PARENT"  # set by whoever started us and wants us to end with it
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-LOOK_S = 0.25  # after which a node notices in any case that it shall end
+SERVE_S = 0.1  # longest wait for a callback while a node settles
+ENDING = (signal.SIGINT, signal.SIGTERM)
+END = b"\0"  # no signal has that number
 STANDARD_PARAMETERS = ("use_sim_time", "start_type_description_service")
 
 
@@ -78,65 +81,109 @@ class Complaints:
             self.good(topic)
 
 
-def publish_if_alive(node: Any, publisher: Any, message: Any) -> bool:
-    """Publish from a thread or timer of ours; False at the end, where the middleware may be gone before they are.
+class OwnNode(Protocol):
+    """What a process of ours runs: a node of the middleware that can be closed."""
 
-    Raises:
-        RCLError: the middleware is there and refuses.
-    """
-    from rclpy._rclpy_pybind11 import RCLError
+    def destroy_node(self) -> None: ...
 
-    try:
-        publisher.publish(message)
-    except RCLError:
-        if node.context.ok():
-            raise
-        return False
-    return True
+    def close(self) -> None:
+        """Let everything go; called last, while the middleware still works.
+
+        Raises:
+            ProphRLError: something could not be brought to its end.
+        """
+        ...
 
 
-def run_node(make: Callable[[], Any]) -> int:
-    """Life of a process with one node: make it, spin until SIGINT or SIGTERM, close it.
+def run_node[N: OwnNode](make: Callable[[], N], settle: Callable[[N, Callable[[], None]], None] | None = None) -> int:
+    """Life of a process with one node: make it, serve its callbacks until SIGINT or SIGTERM, close it.
+
+    A signal that comes while the node is made ends it once it is there. Errors of ours become one line on stderr.
 
     Args:
-        make: makes the node, which has ``close()`` (called last, while its context may already be shut down).
+        make: makes the node.
+        settle: what is left to do after the signal; it is given a function that serves the node for at most 0.1 s.
+
+    Returns:
+        Exit status of the process: 0, or 2 after an error.
     """
-    return _guarded(lambda: _spin(make))
+    return guarded_main(lambda: _live(make, settle))
 
 
-def _spin(make: Callable[[], Any]) -> None:
+def _live[N: OwnNode](make: Callable[[], N], settle: Callable[[N, Callable[[], None]], None] | None) -> None:
     import rclpy
-    from rclpy._rclpy_pybind11 import InvalidHandle, RCLError
-    from rclpy.clock import Clock, ClockType
-    from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.signals import SignalHandlerOptions
+    from rclpy.task import Future
 
-    rclpy.init()
-    node = make()
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    # On a signal rclpy first wakes the executor and then ends the context: one that has gone back to waiting in between would
-    # wait for ever.
-    node.create_timer(LOOK_S, lambda: None, clock=Clock(clock_type=ClockType.STEADY_TIME))
+    # Its own handlers close the context before a last command or message can be sent.
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    stopping, executor = Future(), SingleThreadedExecutor()
     try:
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except (RCLError, InvalidHandle):  # a callback was at work when a signal shut the context down
-        if rclpy.ok():
-            raise
+        with signals_call(lambda: stopping.set_result(None)):
+            node = make()
+            executor.add_node(node)
+            try:
+                executor.spin_until_future_complete(stopping)
+                if settle is not None:
+                    settle(node, lambda: executor.spin_once(timeout_sec=SERVE_S))
+            finally:
+                node.close()
+                executor.remove_node(node)
+                node.destroy_node()
     finally:
-        node.close()
         executor.shutdown(timeout_sec=1.0)
-        node.destroy_node()
         rclpy.try_shutdown()
+
+
+@contextmanager
+def signals_call(react: Callable[[], None]) -> Iterator[None]:
+    """Have a thread call ``react`` at once when SIGINT or SIGTERM comes, once; afterwards they are ignored.
+
+    Python runs its handlers in the main thread, between two steps of its own. While the middleware waits there, they would run
+    late; and one that raises, as Python's does on ctrl-C, may do so inside the middleware, which may not survive that.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+
+    def wait() -> None:
+        if os.read(reader, 1) != END:
+            react()
+
+    watcher = threading.Thread(target=wait, name="signals")
+    watcher.start()
+    for number in ENDING:
+        signal.signal(number, lambda *_: None)
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.write(writer, END)
+        watcher.join()
+        os.close(reader)
+        os.close(writer)
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Let SIGINT and SIGTERM wait for the end of a short call into the middleware; see ``signals_call``."""
+    if threading.current_thread() is not threading.main_thread():  # which alone runs handlers
+        yield
+        return
+    came: list[int] = []
+    handlers = {number: signal.signal(number, lambda which, _: came.append(which)) for number in ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def guarded_main(body: Callable[[], None]) -> int:
     """Run a node's main: errors of ours become one line and status 2."""
-    return _guarded(body)
-
-
-def _guarded(body: Callable[[], None]) -> int:
     die_with_parent()
     try:
         body()

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import rclpy
 from rclpy.clock import Clock as RosClock
 from rclpy.clock import ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -174,6 +173,7 @@ class PolicyNode(LifecycleNode):
         tell_connections(self)
         watch_types(self, self._complaints)
         self._worker_free = self.create_guard_condition(self._try_infer)
+        self._worker_failed = self.create_guard_condition(self._on_failed)
 
     def load(self) -> Policy:
         """The policy that the parameters name, ready to answer in time.
@@ -215,12 +215,8 @@ class PolicyNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def close(self) -> None:
-        """Raises: ProphRLError: the policy has failed, which is why the node ends."""
         self._active = False
         self._end_worker()
-        if self._failure is not None:
-            kind = type(self._failure).__name__
-            raise ProphRLError(f"inference failed, {kind}: {self._failure}") from self._failure
 
     def _end_worker(self) -> None:
         if self._worker is not None:
@@ -289,7 +285,11 @@ class PolicyNode(LifecycleNode):
 
     def _fail(self, error: BaseException) -> None:
         self._failure = error
-        rclpy.try_shutdown()
+        self._worker_failed.trigger()
+
+    def _on_failed(self) -> None:
+        """Raises: ProphRLError: the policy has failed, which is why the node ends."""
+        raise ProphRLError(f"inference failed, {type(self._failure).__name__}: {self._failure}") from self._failure
 
 
 def main(_: Any = None) -> int:

@@ -20,6 +20,7 @@ from std_srvs.srv import Trigger
 from robot_stack.core.errors import ProphRLError
 from robot_stack.ros import topics
 from robot_stack.ros.connections import SERVICE, Connections, missing_connections
+from robot_stack.ros.node import signals_held
 from robot_stack.ros.processes import Processes, log_tail
 
 START_TIMEOUT_S = 90.0  # for importing a simulator and loading a model on a busy machine
@@ -100,7 +101,7 @@ class Operator:
             self.children.check()
             if time.monotonic() > until:
                 raise NoAnswerError(f"service {', '.join(missing)}", START_TIMEOUT_S, self._logs())
-            self._executor.spin_once(timeout_sec=0.05)
+            self._spin(0.05)
 
     def wait_for_connections(self) -> None:
         """Wait until every topic of the robot's nodes, and of this one, has found its partners.
@@ -112,7 +113,7 @@ class Operator:
         while missing := self._missing_connections():
             if time.monotonic() > until:
                 raise NoAnswerError(f"a connection ({'; '.join(missing)})", START_TIMEOUT_S, self._logs())
-            self._executor.spin_once(timeout_sec=0.05)
+            self._spin(0.05)
 
     def follow_episode(self, horizon: int, stop_at_success: bool, on_tick: Callable[[], None]) -> list[bool]:
         """Wait for the end of the episode; returns the verdict at each tick and after the last."""
@@ -137,7 +138,7 @@ class Operator:
         for name in self.children.pids:
             # An answer, too, is lost while the service has not found its client: a short wait, and the next try asks again.
             future = self._client(f"{name}/{SERVICE}", Trigger).call_async(Trigger.Request())
-            self._executor.spin_until_future_complete(future, timeout_sec=RETRY_S)
+            self._spin(RETRY_S, future)
             self.children.check()
             if not future.done():
                 return [f"{name}/{SERVICE}: no answer"]
@@ -171,8 +172,16 @@ class Operator:
 
     def _wait(self, future: Future) -> None:
         """Spin until ``future`` is done, at most ``LOOK_S``; then look after the processes."""
-        self._executor.spin_until_future_complete(future, timeout_sec=LOOK_S)
+        self._spin(LOOK_S, future)
         self.children.check()
+
+    def _spin(self, timeout_s: float, until: Future | None = None) -> None:
+        """Serve this process's node until ``until`` is done, or once."""
+        with signals_held():
+            if until is None:
+                self._executor.spin_once(timeout_sec=timeout_s)
+            else:
+                self._executor.spin_until_future_complete(until, timeout_sec=timeout_s)
 
     def _logs(self) -> dict[str, Path]:
         return {name: self.children.log(name) for name in self.children.pids}

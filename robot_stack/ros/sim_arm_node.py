@@ -28,7 +28,7 @@ from robot_stack.drivers.trajectory_controller import ControllerSettings, Reject
 from robot_stack.paths import config_dir, robot_file
 from robot_stack.ros import convert, topics
 from robot_stack.ros.connections import tell_connections
-from robot_stack.ros.node import Complaints, declare_parameters, publish_if_alive, run_node
+from robot_stack.ros.node import Complaints, declare_parameters, run_node
 
 UPDATES = 4  # of controller and physics for each joint state: 500 Hz and 125 Hz
 SELDOM = 5  # joint states for each message about what changes slowly
@@ -178,18 +178,18 @@ class SimArmNode(Node):
         names = [name for command in (*self._arms, *self._grippers) for name in command.actions]
         positions = np.concatenate([state.positions, state.openings])
         velocities = np.concatenate([state.velocities, np.zeros(len(state.openings))])
-        self._publish(self._joints_out, convert.joint_message(names, positions, velocities, stamp_ns))
+        self._joints_out.publish(convert.joint_message(names, positions, velocities, stamp_ns))
         for out, place, quaternion in zip(self._poses_out, state.tool_positions, state.tool_quaternions, strict=True):
             pose = convert.pose_message(place, se3.rotation_vector(quaternion), stamp_ns, self._spec.base_frame)
-            self._publish(out, pose)
+            out.publish(pose)
 
     def _tell_progress(self, desired: FloatArray, openings: FloatArray, success: bool) -> None:
         in_force = np.empty(len(self._spec.motion.actions))
         commands = (*self._arms, *self._grippers)
         in_force[[column for command in commands for column in self._spec.motion.columns(command)]] = [*desired, *openings]
         names, period_ns = self._spec.motion.action_names, self._spec.period_ns
-        self._publish(self._in_force_out, convert.trajectory_message(in_force[None], names, self._now_ns(), period_ns))
-        self._publish(self._success_out, Bool(data=success))
+        self._in_force_out.publish(convert.trajectory_message(in_force[None], names, self._now_ns(), period_ns))
+        self._success_out.publish(Bool(data=success))
 
     def _run_cameras(self) -> None:
         cameras = [SimCamera(self._cell, camera.name, camera.width, camera.height) for camera in self._spec.cameras]
@@ -203,14 +203,10 @@ class SimArmNode(Node):
                 stamp_ns = self._now_ns()
                 frame = convert.optical_frame(own.name)
                 image_out, info_out = self._images_out[own.name]
-                self._publish(image_out, convert.picture_message(camera.render(positions), own, stamp_ns))
-                self._publish(info_out, convert.camera_info_message(own.width, own.height, camera.focal_px, stamp_ns, frame))
+                image_out.publish(convert.picture_message(camera.render(positions), own, stamp_ns))
+                info_out.publish(convert.camera_info_message(own.width, own.height, camera.focal_px, stamp_ns, frame))
         for camera in cameras:
             camera.close()
-
-    def _publish(self, publisher: Any, message: Any) -> None:
-        if not publish_if_alive(self, publisher, message):
-            self._stopping.set()
 
     def _now_ns(self) -> int:
         return int(self.get_clock().now().nanoseconds)

@@ -1,19 +1,22 @@
 """Brings the nodes of a launch file to life, and ends: configures the sources and, on request, lets the arm move."""
 
+import contextlib
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import rclpy
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import Trigger
 
 from robot_stack.core.errors import ProphRLError
-from robot_stack.ros.node import declare_parameters, guarded_main
+from robot_stack.ros.node import declare_parameters, guarded_main, signals_call
 
 WAIT_S = 120.0  # for a node that imports and loads on a busy machine
 LOOK_S = 1.0  # after which a lost answer is asked for again
@@ -32,17 +35,27 @@ class StarterSettings:
     activate: bool = False
 
 
+class StoppedError(ProphRLError):
+    """A signal came before the end."""
+
+
 class StarterNode(Node):
-    """See the module."""
+    """See the module.
+
+    Attributes:
+        stopping: set it, from whichever thread, and ``start`` ends soon.
+    """
 
     def __init__(self) -> None:
         super().__init__("starter")
+        self.stopping = threading.Event()
         self._settings = declare_parameters(self, StarterSettings)
 
     def start(self) -> None:
         """Do it.
 
         Raises:
+            StoppedError: it was stopped.
             ProphRLError: a node refused or did not come.
         """
         sources, activate = [name for name in self._settings.sources.split(",") if name], self._settings.activate
@@ -68,10 +81,9 @@ class StarterNode(Node):
         client = self.create_client(ChangeState, f"{node}/change_state")
         self._wait_for(client)
         future = client.call_async(request)
-        until_s = time.monotonic() + WAIT_S
-        while not future.done() and self._state(node) != wanted:
-            if time.monotonic() > until_s:
-                raise ProphRLError(f"node {node} was not {word} within {WAIT_S:.0f} s")
+        for _ in self._looks(f"node {node} was not {word}"):
+            if future.done() or self._state(node) == wanted:
+                break
             rclpy.spin_until_future_complete(self, future, timeout_sec=LOOK_S)
         if future.done() and not future.result().success and self._state(node) != wanted:
             raise ProphRLError(f"node {node} could not be {word}; its output says why")
@@ -85,34 +97,43 @@ class StarterNode(Node):
         client = self.create_client(kind, service)
         try:
             self._wait_for(client)
-            until_s = time.monotonic() + WAIT_S
-            while time.monotonic() < until_s:
+            for _ in self._looks(f"service {service} did not answer"):
                 future = client.call_async(request)
                 rclpy.spin_until_future_complete(self, future, timeout_sec=LOOK_S)
                 if future.done():
-                    return future.result()
+                    break
         finally:
             self.destroy_client(client)
-        raise ProphRLError(f"service {service} did not answer within {WAIT_S:.0f} s")
+        return future.result()
 
     def _wait_for(self, client: Any) -> None:
+        for _ in self._looks(f"service {client.srv_name} did not come"):
+            if client.wait_for_service(timeout_sec=LOOK_S):
+                break
+
+    def _looks(self, problem: str) -> Iterator[None]:
+        """As many looks as there is time for.
+
+        Raises:
+            StoppedError: it was stopped.
+            ProphRLError: the time is over.
+        """
         until_s = time.monotonic() + WAIT_S
-        while not client.wait_for_service(timeout_sec=LOOK_S):
-            if not rclpy.ok():
-                raise ExternalShutdownException
-            if time.monotonic() > until_s:
-                raise ProphRLError(f"service {client.srv_name} did not come within {WAIT_S:.0f} s")
+        while time.monotonic() < until_s:
+            if self.stopping.is_set():
+                raise StoppedError("stopped")
+            yield
+        raise ProphRLError(f"{problem} within {WAIT_S:.0f} s")
 
 
 def _start() -> None:
-    rclpy.init()
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    node = StarterNode()
     try:
-        node = StarterNode()
-        node.start()
-        node.destroy_node()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+        with signals_call(node.stopping.set), contextlib.suppress(StoppedError):
+            node.start()
     finally:
+        node.destroy_node()
         rclpy.try_shutdown()
 
 

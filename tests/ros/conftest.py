@@ -23,6 +23,7 @@ from robot_stack.ros.processes import reserved_domain
 
 # Not importorskip: Meta-World imports MuJoCo, which reads MUJOCO_GL when it is imported.
 needs_simulator = pytest.mark.skipif(importlib.util.find_spec("metaworld") is None, reason="needs the sim extra")
+QUEUE = 1000  # messages of a topic that wait for the spy
 WAIT_S = 20.0  # for anything that a loaded machine may take long for
 
 
@@ -53,9 +54,9 @@ class Spy:
         self._thread.start()
 
     def listen(self, topic: str, message: Any) -> None:
-        self.node.create_subscription(
-            message, topic, lambda m: self.heard[topic].append((time.monotonic(), m)), topics.COMMANDS
-        )
+        # Deep: on a loaded machine many messages come before this thread takes the first of them.
+        qos = topics.sensor_qos("reliable", QUEUE)
+        self.node.create_subscription(message, topic, lambda m: self.heard[topic].append((time.monotonic(), m)), qos)
 
     def publisher(self, topic: str, message: Any) -> Any:
         publisher = self.node.create_publisher(message, topic, topics.COMMANDS)
