@@ -1,13 +1,13 @@
 """An arm that follows at once and knows what each command was computed from: `python -m benchmarks.plain_arm --ros-args ...`.
 
-Its gripper position is the number of its joint state (a mark). A policy that copies it into the gripper's target tells, with
-each command that comes back, which joint state it saw.
+A gripper's position may bear a number (a mark). Its own bears the number of its joint state, so that a log tells what was lost.
+A policy whose gripper target bears the stamp of its observation tells, with each command that comes, how old that is.
 """
 
+import itertools
 import json
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from robot_stack.ros.connections import tell_connections
 from robot_stack.ros.node import declare_parameters, run_node
 
 MARKS = 4096  # numbers before they begin again
+UNIT_NS = 500_000  # of the time that a mark bears: they begin again after two seconds
 HOME = (0.0, -1.4, -1.9, -1.4, 1.5707963, 0.0)  # rad
 TOOL = (0.4, 0.0, 0.4)  # m; nobody reads it
 SELDOM = 5  # joint states for each message about the target in force
@@ -43,47 +44,45 @@ def number_of_mark(opening: float) -> int:
     return int(opening * MARKS)
 
 
+def mark_of_stamp(stamp_ns: int) -> float:
+    """Gripper opening that bears the time of an observation."""
+    return mark_of(stamp_ns // UNIT_NS)
+
+
 @dataclass
 class RobotsEnd:
-    """What a robot notes about what it told and what it was told.
+    """What a robot notes about what it was told.
 
     Attributes:
-        observed_ns: when each observation was told, by its number.
-        commands: (when it came, gripper opening) of each command.
+        commands: (when it came, gripper opening: the stamp of the observation that it was computed from) of each command.
     """
 
-    observed_ns: list[int]
     commands: list[tuple[int, float]]
 
     def write(self, path: Path) -> None:
-        path.write_text(json.dumps({"observed_ns": self.observed_ns, "commands": self.commands}), encoding="utf-8")
+        path.write_text(json.dumps({"commands": self.commands}), encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> "RobotsEnd":
         raw = json.loads(path.read_text(encoding="utf-8"))
-        return cls(raw["observed_ns"], [(int(at_ns), float(opening)) for at_ns, opening in raw["commands"]])
+        return cls([(int(at_ns), float(opening)) for at_ns, opening in raw["commands"]])
 
     def reactions_ms(self, model_ms: float) -> list[float]:
-        """Of the first command from each observation that was answered: its age when it came, less the model's time [ms]."""
-        return [age for age, first in self._ages(model_ms) if first]
+        """Of the first command from each observation: the observation's age when it came, less the model's time [ms]."""
+        marks = [number_of_mark(opening) for _, opening in self.commands]
+        first = [now != before for before, now in itertools.pairwise(marks)]
+        return [age for age, is_first in zip(self.ages_ms(model_ms)[1:], first, strict=True) if is_first]
 
     def ages_ms(self, model_ms: float) -> list[float]:
         """Of every command: the age of the observation that it was computed from, less the model's time [ms]."""
-        return [age for age, _ in self._ages(model_ms)]
+        return [self._age_ms(at_ns, number_of_mark(opening)) - model_ms for at_ns, opening in self.commands]
 
-    def _ages(self, model_ms: float) -> Sequence[tuple[float, bool]]:
-        ages: list[tuple[float, bool]] = []
-        told, before = 0, -1
-        for at_ns, opening in self.commands:
-            while told < len(self.observed_ns) and self.observed_ns[told] <= at_ns:
-                told += 1
-            mark = number_of_mark(opening)
-            number = mark + (told - 1 - mark) // MARKS * MARKS  # the youngest that bears it
-            if not 0 <= number < told:
-                continue
-            ages.append(((at_ns - self.observed_ns[number]) / 1e6 - model_ms, number != before))
-            before = number
-        return ages
+    @staticmethod
+    def _age_ms(at_ns: int, number: int) -> float:
+        """To the middle of the mark's unit; an age of more than ``MARKS`` units looks younger."""
+        units = at_ns // UNIT_NS - number
+        within = at_ns % UNIT_NS / UNIT_NS - 0.5
+        return (units % MARKS + within) * UNIT_NS / 1e6
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,8 @@ class PlainArmNode(Node):
         arm, gripper = self._spec.commands
         self._joints = list(arm.joints)
         self._position: FloatArray = np.array(HOME)
-        self._notes = RobotsEnd([], [])
+        self._notes = RobotsEnd([])
+        self._numbers = itertools.count()  # of joint states
         qos = topics.sensor_qos("reliable", 20)
         self._joints_out = self.create_publisher(JointState, topics.JOINT_STATES, qos)
         self._pose_out = self.create_publisher(PoseStamped, self._spec.tools[0].pose_topic, qos)
@@ -132,8 +132,7 @@ class PlainArmNode(Node):
         self._notes.commands.append((time.time_ns(), float(message.points[0].positions[0])))
 
     def _tell(self) -> None:
-        number, now_ns = len(self._notes.observed_ns), time.time_ns()
-        self._notes.observed_ns.append(now_ns)
+        number, now_ns = next(self._numbers), time.time_ns()
         positions = np.append(self._position, mark_of(number))
         names = [*self._joints, *self._spec.commands[1].actions]
         self._joints_out.publish(convert.joint_message(names, positions, np.zeros(len(names)), now_ns))

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from benchmarks.plain_arm import mark_of_stamp
 from robot_stack.core.ports import Policy
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.core.types import ActionChunk, FloatArray, Observation
@@ -36,7 +37,7 @@ class Script:
         latency_ms, jitter_ms: of an inference: uniform from latency - jitter to latency + jitter.
         cold_ms: what the first inference takes longer.
         seed: of the jitter.
-        mark: 1: the gripper's target is the opening that was seen, see ``plain_arm``.
+        mark: 1: the gripper's target bears the stamp of the observation, see ``plain_arm``.
     """
 
     length: int = 50
@@ -90,7 +91,7 @@ class ScriptedPolicy:
         origin = prefix[-1] if done else observation.commanded
         targets = circle(origin, max(1, script.length - done), self._period_ns / 1e9)
         if script.mark:
-            targets[:, -1] = observation.state[-1]
+            targets[:, -1] = mark_of_stamp(observation.stamp_ns)
         return ActionChunk(observation.stamp_ns, self._period_ns, np.concatenate([prefix, targets]) if done else targets)
 
     def _wait(self, until_s: float) -> None:

@@ -11,7 +11,7 @@ from lerobot.robots.robot import Robot
 from benchmarks.lerobot_side.config_marked_robot import MarkedRobotConfig
 from benchmarks.lerobot_side.configuration_circle import CAMERAS
 from benchmarks.lerobot_side.modeling_circle import in_degrees
-from benchmarks.plain_arm import HOME, RobotsEnd, mark_of
+from benchmarks.plain_arm import HOME, RobotsEnd, mark_of_stamp
 from benchmarks.recording import HEIGHT, RATE_HZ, WIDTH
 from robot_stack.core.types import ImageArray
 
@@ -28,7 +28,7 @@ class MarkedRobot(Robot):
 
     def __init__(self, config: MarkedRobotConfig) -> None:
         super().__init__(config)
-        self._notes_path, self._notes = Path(config.notes), RobotsEnd([], [])
+        self._notes_path, self._notes = Path(config.notes), RobotsEnd([])
         self._joints = in_degrees(np.append(HOME, 0.0))[:-1]
         self._films = {camera: _pictures(Path(config.films) / f"{camera}-large.avi") for camera in CAMERAS}
         self._connected = False
@@ -59,12 +59,11 @@ class MarkedRobot(Robot):
         """It needs nothing."""
 
     def get_observation(self) -> dict[str, Any]:
-        """Its joints, the mark of this observation, and the pictures of now."""
-        number, now_ns = len(self._notes.observed_ns), time.time_ns()
-        self._notes.observed_ns.append(now_ns)
+        """Its joints, the mark of its time, and the pictures of now."""
+        now_ns = time.time_ns()
         index = int(now_ns / 1e9 * RATE_HZ) % PICTURES
         pictures = {camera: film[index] for camera, film in self._films.items()}
-        return {**dict(zip(JOINTS, map(float, self._joints), strict=True)), GRIPPER: mark_of(number), **pictures}
+        return {**dict(zip(JOINTS, map(float, self._joints), strict=True)), GRIPPER: mark_of_stamp(now_ns), **pictures}
 
     def send_action(self, action: dict[str, Any]) -> dict[str, Any]:
         """Follow at once, and note when the command came and what it bears."""

@@ -13,6 +13,7 @@ from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.utils.constants import OBS_STATE
 
 from benchmarks.lerobot_side.configuration_circle import CircleConfig
+from benchmarks.plain_arm import UNIT_NS, number_of_mark
 from benchmarks.scripted_policy import Script, ScriptedPolicy
 from robot_stack.core.types import FloatArray, Observation
 
@@ -45,7 +46,8 @@ class CirclePolicy(PreTrainedPolicy):
     def predict_action_chunk(self, batch: dict[str, Any], **_: Any) -> torch.Tensor:
         """A chunk [1, H, A] for the state in ``batch``."""
         state = in_radians(batch[OBS_STATE][0].double().numpy())
-        chunk = self._policy.infer(Observation(0, {}, state, state), np.zeros((0, len(state))))
+        stamp_ns = number_of_mark(state[-1]) * UNIT_NS
+        chunk = self._policy.infer(Observation(stamp_ns, {}, state, state), np.zeros((0, len(state))))
         return torch.from_numpy(in_degrees(chunk.targets)).float()[None]
 
     def select_action(self, batch: dict[str, Any], **_: Any) -> torch.Tensor:

@@ -1,12 +1,14 @@
 """A policy as a lifecycle node: configure loads and warms up, activate begins an episode, deactivate falls silent.
 
-It infers when the executor asks (``committed_actions`` with the frame id "request"). The reference of its deltas is the target
-that was in force at the observation. Inference runs in a worker thread, never in a callback. Heartbeats come from that worker,
-so that one that hangs is silent; while it infers they come from the node and say so: how long that may last the executor knows.
-In real time it is silent, too, and infers nothing, while one of its observations has expired: it may be the only node that a
-picture does not reach.
+It infers when the executor asks (``committed_actions`` with the frame id "request"); in real time on a fresh picture: the next
+one, unless the last has just come. The executor asks at every action until it has its answer, which therefore answers all
+requests before it. The reference of deltas is the target that was in force at the observation. Inference runs in a worker
+thread, never in a callback. Heartbeats come from that worker, so that one that hangs is silent; while it infers they come from
+the node and say so: how long that may last the executor knows. In real time it is silent, too, and infers nothing, while one of
+its observations has expired: it may be the only node that a picture does not reach.
 """
 
+import dataclasses
 import queue
 import sys
 import threading
@@ -34,6 +36,8 @@ from robot_stack.ros.connections import tell_connections, watch_types
 from robot_stack.ros.node import Complaints, declare_parameters, run_node
 from robot_stack.ros.policies import PolicyAddress
 from robot_stack.ros.stream_bridge import StreamBridge
+
+YOUNG = 0.25  # part of a camera's period in which a picture counts as fresh
 
 
 @dataclass(frozen=True)
@@ -68,16 +72,22 @@ class Request:
 
     Attributes:
         stamp_ns: time of the tick [ns].
-        prefix: targets [P, A] after the one in force that will be sent in any case; the chunk begins with them.
+        since_ns: when the first request since the last answer came, steady clock.
     """
 
     stamp_ns: int
-    prefix: FloatArray
+    since_ns: int
 
 
 @dataclass(frozen=True)
 class Job:
-    """One inference."""
+    """One inference.
+
+    Attributes:
+        episode: number of the episode.
+        observation: with the target in force then.
+        prefix: targets [P, A] after the one in force that will be sent in any case; the chunk begins with them.
+    """
 
     episode: int
     observation: Observation
@@ -89,7 +99,8 @@ class InferenceWorker(threading.Thread):
 
     Args:
         policy: whose ``infer`` is called.
-        answer: called with the episode and each chunk of it, when the worker is free again.
+        answer: called with the episode and each chunk of it.
+        free: called when the worker is free again.
         beat: called whenever the worker shows that it is alive.
         fail: called once, with the error that ended the worker.
         heartbeat_s: longest time between two beats while idle [s].
@@ -99,12 +110,13 @@ class InferenceWorker(threading.Thread):
         self,
         policy: Policy,
         answer: Callable[[int, ActionChunk], None],
+        free: Callable[[], None],
         beat: Callable[[], None],
         fail: Callable[[BaseException], None],
         heartbeat_s: float,
     ) -> None:
         super().__init__(name="inference", daemon=True)
-        self._policy, self._answer, self._beat, self._fail = policy, answer, beat, fail
+        self._policy, self._answer, self._free, self._beat, self._fail = policy, answer, free, beat, fail
         self._heartbeat_s = heartbeat_s
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._busy = threading.Event()
@@ -136,9 +148,9 @@ class InferenceWorker(threading.Thread):
             return True
         if job is None:
             return False
-        chunk = self._policy.infer(job.observation, job.prefix)
+        self._answer(job.episode, self._policy.infer(job.observation, job.prefix))
         self._busy.clear()
-        self._answer(job.episode, chunk)
+        self._free()
         return True
 
 
@@ -153,7 +165,8 @@ class PolicyNode(LifecycleNode):
         self._worker: InferenceWorker | None = None
         self._failure: BaseException | None = None
         self._streams = RobotStreams(self._spec, self._settings.lock_step)
-        self._in_force: StreamBuffer[FloatArray] = StreamBuffer(topics.COMMITTED_ACTIONS)
+        self._committed: StreamBuffer[FloatArray] = StreamBuffer(topics.COMMITTED_ACTIONS)
+        self._young_ns = {camera.name: round(YOUNG * convert.SECOND_NS / camera.rate_hz) for camera in self._spec.cameras}
         self._asked: Request | None = None
         self._instruction = ""
         self._active = False
@@ -172,6 +185,7 @@ class PolicyNode(LifecycleNode):
         self.create_timer(self._settings.heartbeat_s, self._on_busy, clock=RosClock(clock_type=ClockType.STEADY_TIME))
         tell_connections(self)
         watch_types(self, self._complaints)
+        # A request may have come that the last answer does not answer: of the next episode.
         self._worker_free = self.create_guard_condition(self._try_infer)
         self._worker_failed = self.create_guard_condition(self._on_failed)
 
@@ -192,7 +206,8 @@ class PolicyNode(LifecycleNode):
             self.get_logger().error(str(error))
             return TransitionCallbackReturn.FAILURE
         self.get_logger().info(f"{self._settings.policy} ready")
-        self._worker = InferenceWorker(self._policy, self._answer, self._beat, self._fail, self._settings.heartbeat_s)
+        told = (self._answer, self._worker_free.trigger, self._beat, self._fail)
+        self._worker = InferenceWorker(self._policy, *told, self._settings.heartbeat_s)
         self._worker.start()
         return super().on_configure(state)
 
@@ -200,7 +215,7 @@ class PolicyNode(LifecycleNode):
         assert self._policy is not None
         self._policy.reset(int(self.get_parameter("seed").value))
         self._asked = None
-        self._in_force.clear()
+        self._committed.clear()
         self._episode += 1
         self._active = True
         return super().on_activate(state)
@@ -233,10 +248,10 @@ class PolicyNode(LifecycleNode):
             return
         with self._complaints.about(topics.COMMITTED_ACTIONS):
             targets = convert.trajectory_targets(message, self._spec, topics.COMMITTED_ACTIONS)
-            stamp_ns = convert.to_ns(message.header.stamp)
-            self._in_force.push(stamp_ns, time.monotonic_ns(), targets[0])
+            stamp_ns, received_ns = convert.to_ns(message.header.stamp), time.monotonic_ns()
+            self._committed.push(stamp_ns, received_ns, targets)
             if message.header.frame_id == topics.REQUEST:
-                self._asked = Request(stamp_ns, targets[1 : 1 + self._settings.prefix])
+                self._asked = Request(stamp_ns, received_ns if self._asked is None else self._asked.since_ns)
         self._try_infer()
 
     # Inference
@@ -246,12 +261,13 @@ class PolicyNode(LifecycleNode):
         asked, worker = self._asked, self._worker
         if asked is None or not self._active or worker is None or worker.busy:
             return
-        if self._settings.lock_step and not self._streams.complete(asked.stamp_ns):
-            return
-        observation = self._observation(asked.stamp_ns) if self._sees() else None
-        if observation is not None:
-            self._asked = None
-            worker.ask(Job(self._episode, observation, asked.prefix))
+        if self._settings.lock_step:
+            job = self._job(asked.stamp_ns) if self._streams.complete(asked.stamp_ns) else None
+        else:
+            now_ns = int(self.get_clock().now().nanoseconds)
+            job = self._job(now_ns) if self._sees() and self._fresh(asked.since_ns) else None
+        if job is not None:
+            worker.ask(job)
             self._beat(topics.INFERRING)
 
     def _on_busy(self) -> None:
@@ -265,19 +281,34 @@ class PolicyNode(LifecycleNode):
         now_ns = self.get_clock().now().nanoseconds
         return not check_ages(self._streams.ages(), now_ns, time.monotonic_ns())
 
-    def _observation(self, asked_ns: int) -> Observation | None:
+    def _fresh(self, asked_ns: int) -> bool:
+        """Whether a picture has come since the request (steady clock), or so lately that to wait for the next would not pay."""
+        now_ns = time.monotonic_ns()
+        latest = {name: stream.latest for name, stream in self._streams.cameras.items()}
+        return any(
+            picture is not None and picture.received_ns >= min(asked_ns, now_ns - self._young_ns[name])
+            for name, picture in latest.items()
+        )
+
+    def _job(self, now_ns: int) -> Job | None:
+        """What there is to infer from at ``now_ns``; None while something is missing."""
         blank = np.zeros(len(self._spec.actions))
-        observation = self._streams.observe(asked_ns, blank, self._instruction)
-        if observation is None:
+        observation = self._streams.observe(now_ns, blank, self._instruction)
+        latest = self._committed.latest
+        if observation is None or latest is None:
             return None
-        in_force = self._in_force.since(observation.stamp_ns)
-        commanded = blank if in_force is None else in_force.value
-        return Observation(observation.stamp_ns, observation.images, observation.state, commanded, self._instruction)
+        told = self._committed.since(observation.stamp_ns)
+        if told is not None:
+            in_force, *others = told.value
+        else:  # it was made after the last tick, whose target is in force by then
+            in_force, *others = latest.value[1:] if len(latest.value) > 1 else latest.value
+        prefix = np.array(others[: self._settings.prefix]).reshape(-1, len(in_force))
+        return Job(self._episode, dataclasses.replace(observation, commanded=in_force), prefix)
 
     def _answer(self, episode: int, chunk: ActionChunk) -> None:
         if self._active and episode == self._episode:
+            self._asked = None
             self._chunk_out.publish(convert.chunk_message(chunk, self._spec))
-        self._worker_free.trigger()  # a request may have come while it was busy
 
     def _beat(self, state: str = "") -> None:
         if self._active and self._sees():

@@ -9,7 +9,7 @@ pytest.importorskip("rclpy", reason="needs the ros extra")
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.plain_arm import MARKS, RobotsEnd, mark_of, number_of_mark
+from benchmarks.plain_arm import MARKS, UNIT_NS, RobotsEnd, mark_of, mark_of_stamp, number_of_mark
 
 MS = 1_000_000
 
@@ -21,20 +21,15 @@ def test_a_mark_is_an_opening_that_bears_its_number(number: int) -> None:
 
 
 def test_reactions_are_the_ages_of_first_commands_less_the_models_time(tmp_path: Path) -> None:
-    told = [k * 10 * MS for k in range(10)]
-    commands = [(45 * MS, mark_of(1)), (55 * MS, mark_of(1)), (65 * MS, mark_of(3)), (75 * MS, mark_of(3))]
-    RobotsEnd(told, commands).write(tmp_path / "notes.json")
+    first, second = mark_of_stamp(10 * MS), mark_of_stamp(30 * MS)
+    commands = [(35 * MS, mark_of_stamp(0)), (45 * MS, first), (55 * MS, first), (65 * MS, second), (75 * MS, second)]
+    RobotsEnd(commands).write(tmp_path / "notes.json")
     end = RobotsEnd.read(tmp_path / "notes.json")
-    assert end.reactions_ms(30.0) == [5.0, 5.0]
-    assert end.ages_ms(30.0) == [5.0, 15.0, 5.0, 15.0]
+    assert end.reactions_ms(30.0) == [4.75, 4.75]  # to the middle of half a millisecond
+    assert end.ages_ms(30.0) == [4.75, 4.75, 14.75, 4.75, 14.75]
 
 
-def test_a_number_that_has_begun_again_means_the_youngest_observation_that_bears_it() -> None:
-    told = [k * 10 * MS for k in range(MARKS + 20)]
-    at_ns = told[-1] + 2 * MS
-    assert RobotsEnd(told, [(at_ns, mark_of(5))]).reactions_ms(0.0) == [142.0], "number 4101, not number 5"
-    assert RobotsEnd(told, [(at_ns, mark_of(4000))]).reactions_ms(0.0) == [(MARKS + 19 - 4000) * 10.0 + 2.0]
-
-
-def test_a_command_from_before_any_observation_counts_for_nothing() -> None:
-    assert RobotsEnd([10 * MS], [(5 * MS, mark_of(0)), (20 * MS, mark_of(7))]).ages_ms(0.0) == []
+@given(st.integers(0, 10 * MARKS * UNIT_NS), st.integers(1, (MARKS - 1) * UNIT_NS))
+def test_an_age_is_known_to_half_a_unit_however_often_the_marks_have_begun_again(stamp_ns: int, age_ns: int) -> None:
+    end = RobotsEnd([(stamp_ns + age_ns, mark_of_stamp(stamp_ns))])
+    assert end.ages_ms(0.0)[0] == pytest.approx(age_ns / 1e6, abs=UNIT_NS / 2e6 + 1e-6)

@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs the ros extra")
 
+from benchmarks.plain_arm import mark_of_stamp
 from benchmarks.scripted_policy import PAN, RADIUS, SPEED, WRIST, Script, ScriptedPolicy, circle
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.core.types import Observation
@@ -50,8 +51,10 @@ def test_lerobots_side_computes_the_same() -> None:
     from benchmarks.lerobot_side.modeling_circle import CirclePolicy, in_degrees, in_radians
 
     script = Script(length=20, latency_ms=0.0, mark=1)
-    state = HOME + np.array([0.3, 0.0, 0.0, 0.0, 0.0, 0.2, -0.75])
-    ours = ScriptedPolicy(script, 50_000_000).infer(Observation(0, {}, state, state), np.zeros((0, 7)))
+    stamp_ns = 1_234_567_890_123
+    state = HOME + np.array([0.3, 0.0, 0.0, 0.0, 0.0, 0.2, 0.0])
+    state[-1] = mark_of_stamp(stamp_ns)
+    ours = ScriptedPolicy(script, 50_000_000).infer(Observation(stamp_ns, {}, state, state), np.zeros((0, 7)))
     policy = CirclePolicy(CircleConfig(script=str(script), rate_hz=20.0))
     theirs = policy.predict_action_chunk({"observation.state": torch.from_numpy(in_degrees(state)).float()[None]})
     np.testing.assert_allclose(in_radians(theirs[0].double().numpy()), ours.targets, atol=1e-5)
