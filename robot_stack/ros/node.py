@@ -17,6 +17,7 @@ PARENT_VARIABLE = "PROPHRL_PARENT"  # set by whoever started us and wants us to 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 SERVE_S = 0.1  # longest wait for a callback while a node settles
 ENDING = (signal.SIGINT, signal.SIGTERM)
+ENDING_TOLD = tuple(bytes([number]) for number in ENDING)
 END = b"\0"  # no signal has that number
 STANDARD_PARAMETERS = ("use_sim_time", "start_type_description_service")
 
@@ -147,8 +148,10 @@ def signals_call(react: Callable[[], None]) -> Iterator[None]:
     os.set_blocking(writer, False)
 
     def wait() -> None:
-        if os.read(reader, 1) != END:
-            react()
+        while (told := os.read(reader, 1)) != END:  # whatever signal Python has a handler for is told
+            if told in ENDING_TOLD:
+                react()
+                return
 
     watcher = threading.Thread(target=wait, name="signals")
     watcher.start()

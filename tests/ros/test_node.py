@@ -79,6 +79,16 @@ def test_a_node_at_work_in_the_middleware_ends_in_order() -> None:
 
 
 @pytest.mark.ros
+def test_another_signal_has_its_own_handler_and_ends_nothing() -> None:
+    make = """import signal, os
+        signal.signal(signal.SIGUSR1, lambda *_: print("heard", flush=True))
+        self.create_timer(0.1, lambda: None)
+        self.create_timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
+        print("ready", flush=True)"""
+    assert ended_by(signal.SIGUSR1, life(make)) == (0, "heard\n" + ENDED, "")
+
+
+@pytest.mark.ros
 def test_what_is_left_is_done_with_callbacks_served() -> None:
     make = """self.left = 5
         self.create_timer(0.05, self.count)
