@@ -109,9 +109,12 @@ def prepare(folder: Path) -> tuple[Path, Path]:
     return folder / "cell.yaml", folder / "arm.yaml"
 
 
-def camera_process(robot: Path, camera: str, film: Path, upstream: Mapping[str, str], name: str = "") -> BenchmarkProcess:
+def camera_process(
+    robot: Path, camera: str, film: Path, upstream: Mapping[str, str], name: str = "", realtime_priority: int = 0
+) -> BenchmarkProcess:
     """The node that plays a film as one camera."""
-    parameters = {"robot": str(robot), "camera": camera, "driver": "file", "device": str(film)}
+    parameters: dict[str, Any] = {"robot": str(robot), "camera": camera, "driver": "file", "device": str(film)}
+    parameters["realtime_priority"] = realtime_priority
     topic = topics.image_raw(camera)
     remaps = {topic: upstream[topic]} if topic in upstream else {}
     name = name or f"camera_{camera}"

@@ -1,16 +1,18 @@
 """From an observation to the first command that was computed from it: our nodes, and LeRobot's asynchronous inference.
 
 The same robot (``plain_arm``), the same policy function, the same rate, the same length of chunks, a new one asked for when
-half of it is left; the time is taken at the robot's end in both, by the mark that each command bears, and the model's time is
-taken off. One after the other, in turn, on the same machine.
+half of it is left; the time is taken at the robot's end in both, by the mark that each command bears (the stamp of its
+observation: of the youngest picture, or when LeRobot read the robot), and the model's time is taken off. One after the other,
+in turn, on the same machine.
 """
 
+import functools
 import importlib.util
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,25 +36,31 @@ MODEL_MS = 30.0
 LENGTH = 50
 SCRIPT = Script(LENGTH, MODEL_MS, mark=1)
 EXTRA_MS = 10.0  # wanted: within one tick and so much
+OURS, HURRIED, LEROBOT = "ours", "ours, real-time priority", "LeRobot"
+SIDES = (OURS, HURRIED, LEROBOT)
+PRIORITY = 5  # of cameras and policy, below the executor's
 PORT = 18080
 START_S = 60.0  # longest start of LeRobot's server, which imports torch
 
 
 def make(work: Path, seconds: float, repetitions: int) -> None:
     """Make the repetitions that are missing, ours and LeRobot's in turn."""
-    sides = {"ours": ours}
+    sides: dict[str, Callable[[Path, int, float], RobotsEnd]] = {
+        OURS: ours,
+        HURRIED: functools.partial(ours, realtime_priority=PRIORITY),
+    }
     if missing := [package for package in ("lerobot", "grpc") if importlib.util.find_spec(package) is None]:
         print(
             f"LeRobot is left out, as {', '.join(missing)} is missing: pip install 'robot_stack[train,bench]'", file=sys.stderr
         )
     else:
-        sides["LeRobot"] = lerobot
+        sides[LEROBOT] = lerobot
     todo = [(side, rate, number) for number in range(repetitions) for rate in RATES_HZ for side in sides]
     for side, rate, number in tqdm(todo, desc=NAME, unit="run", file=sys.stderr):
         kept = Repetitions(work, f"{NAME} {side} {rate}")
         if number < len(kept.read()):
             continue
-        end = sides[side](work / "cells" / f"{NAME}-{side}", rate, seconds)
+        end = sides[side](work / "cells" / f"{NAME}-{side.replace(', ', '-').replace(' ', '-')}", rate, seconds)
         kept.add({"number": number, "load": load(), **facts(end)})
 
 
@@ -66,7 +74,7 @@ def facts(end: RobotsEnd) -> Repetition:
     return {"reactions_ms": reactions, "commands_hz": round((len(spans) - 1) / seconds, 2), **quantiles}
 
 
-def ours(folder: Path, rate_hz: int, seconds: float) -> RobotsEnd:
+def ours(folder: Path, rate_hz: int, seconds: float, realtime_priority: int = 0) -> RobotsEnd:
     """Our processes for a while.
 
     Raises:
@@ -75,7 +83,8 @@ def ours(folder: Path, rate_hz: int, seconds: float) -> RobotsEnd:
     folder.mkdir(parents=True, exist_ok=True)
     robot = recording.prepare(folder, float(rate_hz), float(rate_hz))
     spec = RobotSpec.load(robot)
-    nodes = recording.processes(folder, robot, SCRIPT, LENGTH // 2, recorder=False)
+    priority = {"realtime_priority": realtime_priority}
+    nodes = recording.processes(folder, robot, SCRIPT, LENGTH // 2, recorder=False, **priority)
     with reserved_domain() as domain, own_nodes(domain), Processes(nodes, domain, folder / "logs") as children:
         wire = Wire()
         try:
@@ -144,17 +153,21 @@ def page(work: Path) -> Iterable[str]:
     yield f"A policy of {MODEL_MS:g} ms with chunks of {LENGTH}; two cameras of {size}. Ours: camera nodes with JPEG, policy"
     yield "and executor as processes over ROS. LeRobot: policy server and robot client over gRPC on this machine, raw pictures"
     yield "that are at hand at once, no other camera work, `latest_only`. The reaction is the age of an observation when the"
-    yield "first command from it comes to the robot, less the model's time; the age is that of every command."
+    yield "first command from it comes to the robot, less the model's time; the age is that of every command. An observation is"
+    yield "as old as its youngest picture, or as LeRobot's reading of the robot. The executor has real-time priority if it"
+    yield f"may; in the rows that say so, cameras and policy have it, too (`realtime_priority: {PRIORITY}`; by default 0)."
     yield ""
     header = ("side", "rate, Hz", "wanted 99 %, ms", "reactions", "median, ms", "99 %, ms", "", "age 99 %, ms", "commands, Hz")
-    rows = [row for rate in RATES_HZ for side in ("ours", "LeRobot") for row in _rows(work, side, rate)]
+    rows = [row for rate in RATES_HZ for side in SIDES for row in _rows(work, side, rate)]
     yield from table(header, rows)
     yield ""
     for rate in RATES_HZ:
-        both = [_all(Repetitions(work, f"{NAME} {side} {rate}").read()) for side in ("ours", "LeRobot")]
-        if all(both):
-            middle, most = (quantile(both[1], q) / quantile(both[0], q) for q in (0.5, 0.99))
-            yield f"- At {rate} Hz LeRobot takes {middle:.2f} times our median, and {most:.2f} times our 99 %."
+        theirs = _all(Repetitions(work, f"{NAME} {LEROBOT} {rate}").read())
+        for side in SIDES[:-1]:
+            own = _all(Repetitions(work, f"{NAME} {side} {rate}").read())
+            if own and theirs:
+                middle, most = (quantile(theirs, q) / quantile(own, q) for q in (0.5, 0.99))
+                yield f"- At {rate} Hz LeRobot takes {middle:.2f} times the median of {side}, and {most:.2f} times its 99 %."
 
 
 def _rows(work: Path, side: str, rate: int) -> Iterable[tuple[str, ...]]:
@@ -176,5 +189,5 @@ def _all(found: Sequence[Repetition]) -> list[float]:
 
 def figures(work: Path) -> dict[str, Any]:
     """Everything that was measured."""
-    names = [f"{side} {rate}" for rate in RATES_HZ for side in ("ours", "LeRobot")]
+    names = [f"{side} {rate}" for rate in RATES_HZ for side in SIDES]
     return {name: Repetitions(work, f"{NAME} {name}").read() for name in names}

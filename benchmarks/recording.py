@@ -59,17 +59,21 @@ def prepare(folder: Path, rate_hz: float = 20.0, command_rate_hz: float = 100.0)
     return path
 
 
-def processes(folder: Path, robot: Path, script: Script, refill: int, recorder: bool) -> tuple[NodeProcess, ...]:
-    """Arm, cameras, executor, policy and, where it is wanted, the recorder."""
+def processes(
+    folder: Path, robot: Path, script: Script, refill: int, *, recorder: bool, realtime_priority: int = 0
+) -> tuple[NodeProcess, ...]:
+    """Arm, cameras, executor, policy and, where it is wanted, the recorder; cameras and policy have the priority."""
     spec = RobotSpec.load(robot)
     shared = {"robot": str(robot), "lock_step": False}
     live = {**shared, "sensor_depth": LIVE_DEPTH}
     arm = {"robot": str(robot), "rate_hz": JOINTS_HZ, "notes": str(folder / "robots-end.json")}
     execution = {"execution": "asynchronous", "refill": refill}
     nodes: list[NodeProcess] = [BenchmarkProcess("plain_arm", "benchmarks.plain_arm", arm)]
-    nodes += [camera_process(robot, c.name, folder / f"{c.name}-large.avi", {}) for c in spec.cameras]
+    films = {camera.name: folder / f"{camera.name}-large.avi" for camera in spec.cameras}
+    nodes += [camera_process(robot, name, film, {}, realtime_priority=realtime_priority) for name, film in films.items()]
     nodes.append(BenchmarkProcess("executor", f"{ROS}.executor_node", {**live, **execution}, file="executor"))
-    nodes.append(BenchmarkProcess("policy", "benchmarks.scripted_policy", {**live, "policy": str(script)}, file="policy"))
+    policy = {**live, "policy": str(script), "realtime_priority": realtime_priority}
+    nodes.append(BenchmarkProcess("policy", "benchmarks.scripted_policy", policy, file="policy"))
     if recorder:
         where = {**shared, "folder": str(folder / "episodes")}
         nodes.append(BenchmarkProcess("recorder", f"{ROS}.recorder_node", where, file="recorder"))

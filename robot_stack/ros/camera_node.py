@@ -24,7 +24,7 @@ from robot_stack.paths import robot_file
 from robot_stack.ros import convert, topics
 from robot_stack.ros.cameras import CameraRequest, make_camera
 from robot_stack.ros.connections import tell_connections
-from robot_stack.ros.node import declare_parameters, run_node
+from robot_stack.ros.node import declare_parameters, hurry, run_node
 
 READ_S = 0.2  # longest wait for a picture before the thread looks whether it shall end
 SLOW = 0.95  # of the nominal rate, below which people are warned
@@ -47,6 +47,7 @@ class CameraSettings:
         latency_ms: time from exposure to the driver's stamp that the driver does not know of; taken off every stamp, here only.
         max_identical_ms: cameras with sensor noise: longest time that identical pictures may come; 0: the robot file's max_age.
         comeback_attempts: drivers of devices: how often, about once a second, a camera that went silent is opened again.
+        realtime_priority: see ``node.hurry``.
         sensor_reliability, sensor_depth: quality of service.
     """
 
@@ -63,6 +64,7 @@ class CameraSettings:
     latency_ms: float = 0.0
     max_identical_ms: float = 0.0
     comeback_attempts: int = ReconnectSettings.comeback_attempts
+    realtime_priority: int = 0
     sensor_reliability: str = "reliable"
     sensor_depth: int = 5
 
@@ -109,6 +111,7 @@ class CameraNode(Node):
         self.create_timer(1.0, self._on_second)
         tell_connections(self)
         self._ended = self.create_guard_condition(self._on_ended)
+        hurry(self, settings.realtime_priority)
         self._thread = threading.Thread(target=self._run, name="capture")
         self._thread.start()
 

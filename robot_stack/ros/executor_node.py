@@ -6,8 +6,6 @@ Its frame id is "request" where one is wanted (``core.execution``). A source ans
 lock-step a tick waits for that answer; in real time the arm comes to rest where none comes.
 """
 
-import gc
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -30,7 +28,7 @@ from robot_stack.ros import convert, topics
 from robot_stack.ros.connections import tell_connections, watch_types
 from robot_stack.ros.executor_settings import ExecutorSettings
 from robot_stack.ros.loop_runner import LoopRunner
-from robot_stack.ros.node import Complaints, declare_parameters, run_node
+from robot_stack.ros.node import Complaints, declare_parameters, hurry, run_node
 from robot_stack.ros.pacing import SPOKEN, LockStepPacing, Pacing, RealTimePacing
 from robot_stack.ros.stream_bridge import StreamBridge
 
@@ -62,6 +60,8 @@ class ExecutorNode(Node):
         tell_connections(self)
         watch_types(self, self._complaints, lambda: not self._runner.active)
         self.create_timer(1.0, self._on_second, clock=RosClock(clock_type=ClockType.STEADY_TIME))
+        if not settings.lock_step:
+            hurry(self, settings.realtime_priority)
 
     def _subscribe(self) -> None:
         settings = self._settings
@@ -179,29 +179,12 @@ class ExecutorNode(Node):
         """Whether the arm has been told to stand still (or nothing at all); else spinning goes on braking."""
         return self._pacing.at_rest
 
-    def hurry(self) -> None:
-        """Let this thread, and those that it starts, be served before others, where that is wanted and allowed."""
-        priority = self._settings.realtime_priority
-        if self._settings.lock_step or priority == 0:
-            return
-        try:
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
-        except OSError as error:
-            self.get_logger().info(f"ticks without real-time priority {priority} ({error}); `prophrl doctor` says what to do")
-
     def close(self) -> None:
         """Wait until what was sent has arrived."""
         self._runner.arm.flush()
 
     def _on_second(self) -> None:
         self._runner.tell_state(int(self.get_clock().now().nanoseconds))
-
-
-def _make() -> ExecutorNode:
-    node = ExecutorNode()
-    node.hurry()
-    gc.freeze()  # what is there by now stays, and need not be looked through again and again
-    return node
 
 
 def _brake(node: ExecutorNode, serve: Callable[[], None]) -> None:
@@ -212,7 +195,7 @@ def _brake(node: ExecutorNode, serve: Callable[[], None]) -> None:
 
 
 def main(_: Any = None) -> int:
-    return run_node(_make, _brake)
+    return run_node(ExecutorNode, _brake)
 
 
 if __name__ == "__main__":

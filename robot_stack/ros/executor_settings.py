@@ -23,7 +23,7 @@ class ExecutorSettings:
         teleop_timeout_s: age at which a single target has expired in real time [s].
         takeover: source "policy" in real time: a person may take over by teleoperation.
         hand_back_s: silence of the person after which the policy goes on [s]; 0: only after ``~/hand_back``.
-        realtime_priority: of the thread that ticks in real time (SCHED_FIFO), where this user may have one; 0: none.
+        realtime_priority: see ``node.hurry``; in real time only.
         sensor_reliability, sensor_depth: quality of service of the observation streams.
     """
 

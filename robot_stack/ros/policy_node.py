@@ -1,11 +1,11 @@
 """A policy as a lifecycle node: configure loads and warms up, activate begins an episode, deactivate falls silent.
 
-It infers when the executor asks (``committed_actions`` with the frame id "request"); in real time on a fresh picture: the next
-one, unless the last has just come. The executor asks at every action until it has its answer, which therefore answers all
-requests before it. The reference of deltas is the target that was in force at the observation. Inference runs in a worker
-thread, never in a callback. Heartbeats come from that worker, so that one that hangs is silent; while it infers they come from
-the node and say so: how long that may last the executor knows. In real time it is silent, too, and infers nothing, while one of
-its observations has expired: it may be the only node that a picture does not reach.
+It infers when the executor asks (``committed_actions`` with the frame id "request"); in real time as soon as the next picture
+has come, because the last may be a whole period old. The executor asks at every action until it has its answer, which
+therefore answers all requests before it. The reference of deltas is the target that was in force at the observation.
+Inference runs in a worker thread, never in a callback. Heartbeats come from that worker, so that one that hangs is silent;
+while it infers they come from the node and say so: how long that may last the executor knows. In real time it is silent, too,
+and infers nothing, while one of its observations has expired: it may be the only node that a picture does not reach.
 """
 
 import dataclasses
@@ -33,11 +33,9 @@ from robot_stack.core.types import ActionChunk, FloatArray, Observation
 from robot_stack.paths import robot_file
 from robot_stack.ros import convert, topics
 from robot_stack.ros.connections import tell_connections, watch_types
-from robot_stack.ros.node import Complaints, declare_parameters, run_node
+from robot_stack.ros.node import Complaints, declare_parameters, hurry, keep_what_is_there, run_node
 from robot_stack.ros.policies import PolicyAddress
 from robot_stack.ros.stream_bridge import StreamBridge
-
-YOUNG = 0.25  # part of a camera's period in which a picture counts as fresh
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,7 @@ class PolicySettings:
         seed: of the noise of the next episode; read on activation.
         lock_step: answer with the observation of exactly the tick that asks.
         heartbeat_s: longest time between two heartbeats [s].
+        realtime_priority: see ``node.hurry``; in real time only. Inference on the processor then goes before all else, too.
         sensor_reliability, sensor_depth: quality of service of the observation streams.
     """
 
@@ -62,6 +61,7 @@ class PolicySettings:
     seed: int = 0
     lock_step: bool = True
     heartbeat_s: float = 0.03
+    realtime_priority: int = 0
     sensor_reliability: str = "reliable"
     sensor_depth: int = 100
 
@@ -166,7 +166,6 @@ class PolicyNode(LifecycleNode):
         self._failure: BaseException | None = None
         self._streams = RobotStreams(self._spec, self._settings.lock_step)
         self._committed: StreamBuffer[FloatArray] = StreamBuffer(topics.COMMITTED_ACTIONS)
-        self._young_ns = {camera.name: round(YOUNG * convert.SECOND_NS / camera.rate_hz) for camera in self._spec.cameras}
         self._asked: Request | None = None
         self._instruction = ""
         self._active = False
@@ -188,6 +187,8 @@ class PolicyNode(LifecycleNode):
         # A request may have come that the last answer does not answer: of the next episode.
         self._worker_free = self.create_guard_condition(self._try_infer)
         self._worker_failed = self.create_guard_condition(self._on_failed)
+        if not self._settings.lock_step:
+            hurry(self, self._settings.realtime_priority)
 
     def load(self) -> Policy:
         """The policy that the parameters name, ready to answer in time.
@@ -209,6 +210,7 @@ class PolicyNode(LifecycleNode):
         told = (self._answer, self._worker_free.trigger, self._beat, self._fail)
         self._worker = InferenceWorker(self._policy, *told, self._settings.heartbeat_s)
         self._worker.start()
+        keep_what_is_there()
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -282,13 +284,9 @@ class PolicyNode(LifecycleNode):
         return not check_ages(self._streams.ages(), now_ns, time.monotonic_ns())
 
     def _fresh(self, asked_ns: int) -> bool:
-        """Whether a picture has come since the request (steady clock), or so lately that to wait for the next would not pay."""
-        now_ns = time.monotonic_ns()
-        latest = {name: stream.latest for name, stream in self._streams.cameras.items()}
-        return any(
-            picture is not None and picture.received_ns >= min(asked_ns, now_ns - self._young_ns[name])
-            for name, picture in latest.items()
-        )
+        """Whether a picture has come since the request (steady clock)."""
+        pictures = [stream.latest for stream in self._streams.cameras.values()]
+        return any(picture is not None and picture.received_ns >= asked_ns for picture in pictures)
 
     def _job(self, now_ns: int) -> Job | None:
         """What there is to infer from at ``now_ns``; None while something is missing."""
