@@ -54,7 +54,7 @@ class RobotsEnd:
     """What a robot notes about what it was told.
 
     Attributes:
-        commands: (when it came, gripper opening: the stamp of the observation that it was computed from) of each command.
+        commands: (when it was sent, gripper opening: the stamp of the observation that it was computed from) of each command.
     """
 
     commands: list[tuple[int, float]]
@@ -68,7 +68,7 @@ class RobotsEnd:
         return cls([(int(at_ns), float(opening)) for at_ns, opening in raw["commands"]])
 
     def reactions_ms(self, model_ms: float) -> list[float]:
-        """Of the first command from each observation: the observation's age when it came, less the model's time [ms]."""
+        """Of the first command from each observation: the observation's age when it was sent, less the model's time [ms]."""
         marks = [number_of_mark(opening) for _, opening in self.commands]
         first = [now != before for before, now in itertools.pairwise(marks)]
         return [age for age, is_first in zip(self.ages_ms(model_ms)[1:], first, strict=True) if is_first]
@@ -128,8 +128,8 @@ class PlainArmNode(Node):
     def _on_arm(self, message: JointTrajectory) -> None:
         self._position = np.array(message.points[-1].positions)
 
-    def _on_gripper(self, message: JointTrajectory) -> None:
-        self._notes.commands.append((time.time_ns(), float(message.points[0].positions[0])))
+    def _on_gripper(self, message: JointTrajectory, info: dict[str, int]) -> None:
+        self._notes.commands.append((info["source_timestamp"], float(message.points[0].positions[0])))
 
     def _tell(self) -> None:
         number, now_ns = next(self._numbers), time.time_ns()

@@ -153,9 +153,10 @@ def page(work: Path) -> Iterable[str]:
     yield f"A policy of {MODEL_MS:g} ms with chunks of {LENGTH}; two cameras of {size}. Ours: camera nodes with JPEG, policy"
     yield "and executor as processes over ROS. LeRobot: policy server and robot client over gRPC on this machine, raw pictures"
     yield "that are at hand at once, no other camera work, `latest_only`. The reaction is the age of an observation when the"
-    yield "first command from it comes to the robot, less the model's time; the age is that of every command. An observation is"
-    yield "as old as its youngest picture, or as LeRobot's reading of the robot. The executor has real-time priority if it"
-    yield f"may; in the rows that say so, cameras and policy have it, too (`realtime_priority: {PRIORITY}`; by default 0)."
+    yield "first command from it is sent to the robot, less the model's time; the age is that of every command. An"
+    yield "observation is as old as its youngest picture, or as LeRobot's reading of the robot. The executor has real-time"
+    yield "priority if it may; in the rows that say so, cameras and policy have it, too"
+    yield f"(`realtime_priority: {PRIORITY}`; by default 0)."
     yield ""
     header = ("side", "rate, Hz", "wanted 99 %, ms", "reactions", "median, ms", "99 %, ms", "", "age 99 %, ms", "commands, Hz")
     rows = [row for rate in RATES_HZ for side in SIDES for row in _rows(work, side, rate)]
