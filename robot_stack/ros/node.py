@@ -118,19 +118,24 @@ def _live[N: OwnNode](make: Callable[[], N], settle: Callable[[N, Callable[[], N
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.signals import SignalHandlerOptions
-    from rclpy.task import Future
 
     # Its own handlers close the context before a last command or message can be sent.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     sys.setswitchinterval(SWITCH_S)
-    stopping, executor = Future(), SingleThreadedExecutor()
+    stopping, executor = threading.Event(), SingleThreadedExecutor()
+
+    def stop() -> None:
+        stopping.set()
+        executor.create_task(lambda: None)  # a wait ends when there is something to do
+
     try:
-        with signals_call(lambda: stopping.set_result(None)):
+        with signals_call(stop):
             node = make()
             executor.add_node(node)
             keep_what_is_there()
             try:
-                executor.spin_until_future_complete(stopping)
+                while not stopping.is_set():  # spinning until a future is done would grow by a callback at each turn
+                    executor.spin_once()
                 if settle is not None:
                     settle(node, lambda: executor.spin_once(timeout_sec=SERVE_S))
             finally:

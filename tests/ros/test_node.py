@@ -16,7 +16,7 @@ from robot_stack.ros.processes import reserved_domain
 
 ROOT = Path(__file__).parents[2]
 NODE = """
-import sys, time, rclpy
+import gc, sys, time, rclpy
 from rclpy.node import Node
 from std_msgs.msg import Header
 from robot_stack.core.errors import ProphRLError
@@ -102,6 +102,27 @@ def test_what_is_left_is_done_with_callbacks_served() -> None:
             serve()
         print("settled", flush=True)"""
     assert ended_by(signal.SIGTERM, life(make, rest, "Life.settle")) == (0, "settled\n" + ENDED, "")
+
+
+@pytest.mark.ros
+def test_a_node_at_work_does_not_grow() -> None:
+    make = """self.counts = []
+        self.create_timer(0.001, lambda: None)
+        self.create_timer(1.0, self.look)"""
+    rest = """def look(self):
+        self.counts.append(len(gc.get_objects()))
+        if len(self.counts) == 4:
+            print(max(self.counts[1:]) - min(self.counts[1:]), flush=True)
+            print("ready", flush=True)"""
+    with reserved_domain() as domain:
+        variables = os.environ | environment(domain) | {"PYTHONPATH": str(ROOT)}
+        pipes = {"stdout": subprocess.PIPE, "text": True}
+        with subprocess.Popen([sys.executable, "-c", life(make, rest)], env=variables, **pipes) as process:
+            assert process.stdout is not None
+            said = [process.stdout.readline() for _ in range(3)]
+            process.send_signal(signal.SIGINT)
+    assert said[0] == "made\n" and said[2] == "ready\n"
+    assert int(said[1]) < 500  # thousands of turns
 
 
 @pytest.mark.ros
