@@ -172,9 +172,9 @@ def signals_call(react: Callable[[], None]) -> Iterator[None]:
 
     watcher = threading.Thread(target=wait, name="signals")
     watcher.start()
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)  # first, or a signal between the two would be lost
     for number in ENDING:
         signal.signal(number, lambda *_: None)
-    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     try:
         yield
     finally:
