@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,19 @@ from robot_stack.ros.executor_outputs import ExecutorOutputs
 from robot_stack.ros.executor_settings import ExecutorSettings
 
 QUIET_NS = 1_000_000_000  # see ``safety.Onsets``
+
+
+@dataclass(frozen=True)
+class Commitment:
+    """What the executor has bound itself to at a tick.
+
+    Attributes:
+        targets: the target before that of the tick, and what will be sent in any case [1 + P, A].
+        asks: whether a chunk is wanted.
+    """
+
+    targets: FloatArray
+    asks: bool
 
 
 class LoopRunner:
@@ -115,9 +129,14 @@ class LoopRunner:
         put = self.loop.buffer.replace if speaker is Driver.TELEOP else self.loop.buffer.push
         put(dataclasses.replace(chunk, targets=commands), received_ns)
 
-    def tell_committed(self, now_ns: int) -> None:
-        """Once for each action: what will be sent in any case, and whether a chunk is wanted."""
-        self._outputs.tell_committed(self._motion.to_actions(self.loop.committed), self.asks, now_ns)
+    @property
+    def commitment(self) -> Commitment:
+        """What will be sent in any case, and whether a chunk is wanted."""
+        return Commitment(self._motion.to_actions(self.loop.committed), self.asks)
+
+    def tell(self, commitment: Commitment, now_ns: int) -> None:
+        """Once for each action."""
+        self._outputs.tell_committed(commitment.targets, commitment.asks, now_ns)
         self._outputs.tell_intervention(self.seat.intervenes)
 
     def _blind(self, now_ns: int) -> bool:
@@ -131,17 +150,20 @@ class LoopRunner:
             ages.append(StreamAge(topics.TARGET_IN_FORCE, latest.stamp_ns, latest.received_ns, limit_ns))
         return bool(check_ages(ages, now_ns, time.monotonic_ns()))
 
-    def tick(self, now_ns: int) -> None:
-        """One tick of the loop."""
+    def tick(self, now_ns: int, tells: bool = False) -> None:
+        """One tick of the loop; if it ``tells``, the commitment before it comes after its command, which must not wait."""
         if self.seat.settle(self.loop.guard.at_rest, time.monotonic_ns()):
             self.loop.buffer.clear()
             self._node.get_logger().info("the policy drives again")
+        before = self.commitment if tells else None
         tick = self.loop.tick(now_ns, time.monotonic_ns())
+        if before is not None:
+            self.tell(before, now_ns)
         self.counts["starved" if tick.starved else "moved"] += 1
         if tick.requested is not None:
             self._outputs.tell_requested(self._motion.to_actions(tick.requested[None])[0], now_ns)
             if self._spec.commands_per_action > 1:  # else it was told before the tick
-                self.tell_committed(now_ns)
+                self.tell(self.commitment, now_ns)
         self._tell(tick)
         if not self._settings.lock_step and self.loop.guard.at_rest and self._arm_streams & {age.name for age in tick.expired}:
             self.loop.stop()  # the arm may have been moved, or its driver started anew: where it is then is asked

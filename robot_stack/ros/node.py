@@ -17,7 +17,7 @@ from robot_stack.core.errors import MissingDependencyError, ProphRLError, Unknow
 
 PARENT_VARIABLE = "PROPHRL_PARENT"  # set by whoever started us and wants us to end with it
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-SWITCH_S = 0.0005  # after which a thread lets another one run; Python's 5 ms are half a tick
+SWITCH_S = 0.0001  # after which a thread lets another one run; Python's 5 ms are half a tick
 SERVE_S = 0.1  # longest wait for a callback while a node settles
 ENDING = (signal.SIGINT, signal.SIGTERM)
 ENDING_TOLD = tuple(bytes([number]) for number in ENDING)

@@ -83,7 +83,7 @@ class LockStepPacing:
         self._ticked_ns = now_ns
         if not runner.loop.started and not runner.start(now_ns):
             return
-        runner.tell_committed(now_ns)
+        runner.tell(runner.commitment, now_ns)
         if runner.loop.asks:
             self._awaits_ns, self._waits_since_ns = now_ns, time.monotonic_ns()
         else:
@@ -180,7 +180,6 @@ class RealTimePacing:
             runner.active, self._owes_hold = False, True
             return
         idle = not runner.loop.executes
-        if self._often == 1 or (idle and self._idle % self._often == 0):  # else it is told when the way to a target begins
-            runner.tell_committed(now_ns)
+        tells = self._often == 1 or (idle and self._idle % self._often == 0)  # else it is told when the way to a target begins
         self._idle = self._idle + 1 if idle else 0
-        runner.tick(now_ns)
+        runner.tick(now_ns, tells=tells)

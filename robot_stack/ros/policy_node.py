@@ -192,8 +192,8 @@ class PolicyNode(LifecycleNode):
             now_ns = int(self.get_clock().now().nanoseconds)
             job = self._job(now_ns) if self._sees() and self._fresh(asked.since_ns) else None
         if job is not None:
+            self._beat(topics.INFERRING)  # first: the worker would wait for the interpreter meanwhile
             worker.ask(job)
-            self._beat(topics.INFERRING)
 
     def _on_busy(self) -> None:
         if self._worker is not None and self._worker.busy:
