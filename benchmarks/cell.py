@@ -21,9 +21,10 @@ from trajectory_msgs.msg import JointTrajectory
 from benchmarks.cell_processes import CellSetup, processes
 from benchmarks.keys import Keys
 from benchmarks.stopping import is_brake
-from benchmarks.wire import Wire, commands_of, wait_until
+from benchmarks.wire import Wire, commands_of, timed_points, wait_until
 from robot_stack.core.errors import ProphRLError
 from robot_stack.core.robot_spec import RobotSpec
+from robot_stack.core.trajectory_stream import TimedPoints
 from robot_stack.ros import topics
 from robot_stack.ros.episode_runner import own_nodes
 from robot_stack.ros.processes import Processes, log_tail, reserved_domain
@@ -182,6 +183,16 @@ class Cell:
         told = self.wire.stamps(topics.SENT_ACTION)  # each just before the command to the arm
         at = [bisect.bisect_right(told, (sent_ns, sys.maxsize)) - 1 for sent_ns in moving]
         return [(sent_ns, told[k][1]) for sent_ns, k in zip(moving, at, strict=True) if k >= 0]
+
+    def trajectories(self) -> list[tuple[int, TimedPoints]]:
+        """Tick and trajectory of each command to the arm."""
+        told = self.wire.stamps(topics.SENT_ACTION)
+        found = []
+        for sent in self.wire.heard(self.arm_topic):
+            k = bisect.bisect_right(told, (sent.sent_ns, sys.maxsize)) - 1
+            if k >= 0:
+                found.append((told[k][1], timed_points(self.wire.read(self.arm_topic, sent))))
+        return found
 
     def close(self) -> None:
         for name in list(self._stopped):

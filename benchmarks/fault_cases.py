@@ -18,7 +18,7 @@ from benchmarks.cell import Cell
 from benchmarks.cell_processes import PICTURES, REFILL
 from benchmarks.leaping_clock import LEAPS_MS, leap_service
 from benchmarks.measuring import Repetition, load
-from benchmarks.stopping import blind_commands, curve_extremes, stop_after
+from benchmarks.stopping import blind_commands, curve_extremes, stop_after, takeover_steps
 from benchmarks.wire import commands_of, curve_of, wait_until
 from robot_stack.core.errors import ProphRLError
 from robot_stack.core.seeding import generator
@@ -47,7 +47,9 @@ class Wanted(enum.StrEnum):
 
     HOLD = "hold"  # the arm brakes in time
     MOTION = "motion goes on"
-    NO_STEP = "no step"  # it may brake or go on, but no two successive targets are further apart than the velocity limits allow
+    NO_STEP = (
+        "no step"  # it may brake or go on, but no trajectory takes over further away than the velocity limits allow in a tick
+    )
 
 
 @dataclass(frozen=True)
@@ -265,15 +267,19 @@ def _leap(leap_ms: int) -> Callable[[Cell], int]:
 
 
 def _largest_step(cell: Cell, _: int) -> dict[str, Any]:
-    """Between successive targets that were sent, as a multiple of what the velocity limits allow in a tick."""
+    """Of the set point, where a trajectory takes over, as a multiple of what the velocity limits allow in a tick.
+
+    The clock's leap itself takes the set point along the trajectory that is followed then; how far is told apart.
+    """
     heard = [cell.wire.read(topics.SENT_ACTION, sent) for sent in cell.wire.heard(topics.SENT_ACTION)]
     targets = np.array([message.points[0].positions for message in heard])
-    largest = cell.spec.max_velocity / cell.spec.command_rate_hz
-    steps = np.abs(np.diff(targets, axis=0)) / largest
     stamps = [convert.to_ns(message.header.stamp) for message in heard]
+    joints = len(cell.spec.commands[0].actions)
+    steps = takeover_steps(cell.trajectories()) / (cell.spec.max_velocity[:joints] / cell.spec.command_rate_hz)
     return {
-        "step": round(float(steps[:, :6].max()), 3) if len(steps) else 0.0,
-        "seen_ns": stamps[-1] - stamps[0] if stamps else 0,
+        "step": round(float(steps.max()), 3),
+        "along_rad": round(float(np.abs(np.diff(targets, axis=0))[:, :joints].max()), 4),
+        "seen_ns": stamps[-1] - stamps[0],
     }
 
 

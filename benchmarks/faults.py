@@ -16,7 +16,7 @@ from benchmarks import recorder_kills, refusals, seams
 from benchmarks.cell import Cell, running_cell
 from benchmarks.cell_processes import REFILL, CellSetup
 from benchmarks.fault_cases import CASES, Case, Wanted, repeat
-from benchmarks.measuring import Repetition, Repetitions, machine, quantile, rate, table, write_page
+from benchmarks.measuring import Repetition, Repetitions, machine, made_with, quantile, rate, table, write_page
 from robot_stack.core.errors import ProphRLError
 
 CELLS: Mapping[str, Callable[[Path], CellSetup]] = {
@@ -86,7 +86,7 @@ def page(work: Path) -> Iterable[str]:
     """The lines of the results page."""
     yield "# Faults, measured"
     yield ""
-    yield f"Written by `python -m benchmarks.faults`. {machine()}."
+    yield f"Written by `python -m benchmarks.faults`. {machine()}. Made with {made_with(work)}."
     yield ""
     yield "Robot `sim_arm`: 100 commands a second, joint trajectories, two cameras; every part a process of its own, every"
     yield "fault a real signal or a real message, at a random moment of a motion at about half the velocity limit. The time"
@@ -113,8 +113,11 @@ def page(work: Path) -> Iterable[str]:
         (other_row(case, found) for wanted in (Wanted.MOTION, Wanted.NO_STEP) for case, found in _found(work, wanted)),
     )
     yield ""
-    yield "A leap of the clock takes the arm's controller along, which a leap ahead finds at the end of its trajectory at once:"
-    yield "the executor begins anew where the arm is then, and the step is that of the arm's own brake."
+    along = [e["along_rad"] for _, found in _found(work, Wanted.NO_STEP) for e in found if "along_rad" in e]
+    yield "The step is that of the arm's set point where a trajectory takes over from the one before. A leap of the clock takes"
+    yield "the arm's controller along: one ahead brings it to the end of its brake at once, where the executor begins anew."
+    if along:
+        yield f"It takes the set point along its own trajectory by at most {max(along):.3f} rad: slew clocks, never set them."
     yield ""
     everything = [entry for wanted in Wanted for _, found in _found(work, wanted) for entry in found if "failed" not in entry]
     if everything:

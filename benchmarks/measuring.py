@@ -1,11 +1,13 @@
 """What every measurement needs: repetitions that are kept, a description of the machine, tables.
 
-A repetition is one JSON object in ``<folder>/<case>.jsonl``; those that are there are not made again.
+A repetition is one JSON object in ``<folder>/<case>.jsonl``, with the code that made it; it is not made again.
 """
 
+import functools
 import json
 import os
 import platform
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,18 +46,30 @@ class Repetitions:
 
     def add(self, repetition: Repetition) -> None:
         """Keep one more."""
-        whole = "".join(f"{json.dumps(entry)}\n" for entry in [*self.read(), repetition])
+        whole = "".join(f"{json.dumps(entry)}\n" for entry in [*self.read(), repetition | {"code": code()}])
         unfinished = self._path.with_suffix(".tmp")
         unfinished.write_text(whole, encoding="utf-8")
         unfinished.replace(self._path)
 
 
+@functools.cache
+def code() -> str:
+    """Version of the code that runs, for people."""
+    return ", ".join(f"{name} {version}" for name, version in code_version().items())
+
+
+def made_with(folder: Path) -> str:
+    """The code that made the repetitions in ``folder``; where it changed meanwhile, how many it made each time."""
+    repetitions = [entry for path in sorted(folder.glob("*.jsonl")) for entry in Repetitions(folder, path.stem).read()]
+    counts = Counter(entry["code"] for entry in repetitions)
+    return next(iter(counts)) if len(counts) == 1 else "; ".join(f"{name}: {count}" for name, count in counts.most_common())
+
+
 def machine() -> str:
-    """Cores, processor, memory and versions, for people."""
-    code = ", ".join(f"{name} {version}" for name, version in code_version().items())
+    """Cores, processor and memory, for people."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     processor = _processor()
-    return f"{len(os.sched_getaffinity(0))} cores ({processor}), {memory:.0f} GiB, Python {platform.python_version()}; {code}"
+    return f"{len(os.sched_getaffinity(0))} cores ({processor}), {memory:.0f} GiB, Python {platform.python_version()}"
 
 
 def load() -> float:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from benchmarks.cell import activate
 from benchmarks.cell_processes import ROS, BenchmarkProcess, camera_process
 from benchmarks.film import dropped, moving_texture, number_of, with_number, write_film
-from benchmarks.measuring import load, quantile
+from benchmarks.measuring import code, load, quantile
 from benchmarks.plain_arm import MARKS, number_of_mark
 from benchmarks.scripted_policy import Script
 from benchmarks.wire import Wire, wait_until
@@ -105,7 +105,14 @@ def measure(folder: Path, minutes: float) -> dict[str, Any]:
             log = Path(_ask(wire, "success"))
         finally:
             wire.close()
-    found = {**used, **evenness(ticks, spec.command_period_ns), **read_back(log), "minutes": minutes, "load": load()}
+    found = {
+        "code": code(),
+        **used,
+        **evenness(ticks, spec.command_period_ns),
+        **read_back(log),
+        "minutes": minutes,
+        "load": load(),
+    }
     log.unlink()  # it is large
     return found
 
@@ -186,7 +193,7 @@ def page(found: dict[str, Any]) -> Iterable[str]:
     lost = sum(stream["dropped"] + stream["unreadable"] for stream in found["streams"].values())
     yield f"{found['minutes']:g} minutes, two cameras of {WIDTH}x{HEIGHT} at {RATE_HZ:g} Hz as JPEG (textured films, numbered,"
     yield f"through camera nodes), joint states at {JOINTS_HZ:g} Hz (numbered), and a policy that moves the arm."
-    yield f"{found['log_mib']:g} MiB of log."
+    yield f"{found['log_mib']:g} MiB of log. Made with {found['code']}."
     yield ""
     for name, stream in found["streams"].items():
         yield f"- `{name}`: {stream['came']} came, {stream['dropped']} dropped, {stream['unreadable']} unreadable,"

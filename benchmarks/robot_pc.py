@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from benchmarks import reaction, recording
-from benchmarks.measuring import machine, write_page
+from benchmarks.measuring import machine, made_with, write_page
 
 MINUTES, REPETITIONS, SECONDS = 10.0, 5, 30.0
 
@@ -44,6 +44,8 @@ def page(work: Path) -> Iterable[str]:
     yield "# The robot PC, measured"
     yield ""
     yield f"Written by `python -m benchmarks.robot_pc`. {machine()}."
+    if made := made_with(work):
+        yield f"Reactions made with {made}."
     if _recorded(work).exists():
         yield ""
         yield "## Recording beside the executor"

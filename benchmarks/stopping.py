@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.interpolate import CubicHermiteSpline
 
+from robot_stack.core.trajectory_stream import TimedPoints
 from robot_stack.core.types import FloatArray
 
 STILL = 1e-6  # rad/s below which a joint that is commanded stands
@@ -102,6 +104,27 @@ def curve_extremes(
         velocity = max(velocity, float((speeds / max_velocity).max()))
         acceleration = max(acceleration, float((np.abs([first, last]).max(axis=0) / max_acceleration).max()))
     return CurveExtremes(velocity, acceleration, len(times))
+
+
+def set_point(trajectory: TimedPoints, at_ns: int) -> FloatArray:
+    """Where a controller that follows ``trajectory`` is to be at ``at_ns`` [J]; at its ends before and after it."""
+    begin_ns, end_ns = trajectory.times_ns[0], trajectory.times_ns[-1]
+    times_s = [(time_ns - begin_ns) / 1e9 for time_ns in trajectory.times_ns]
+    curve = CubicHermiteSpline(times_s, trajectory.positions, trajectory.velocities)
+    return np.asarray(curve((min(max(at_ns, begin_ns), end_ns) - begin_ns) / 1e9))
+
+
+def takeover_steps(told: Sequence[tuple[int, TimedPoints]]) -> FloatArray:
+    """How far the set point steps where a trajectory takes over from the one before [N - 1, J].
+
+    Args:
+        told: (tick, trajectory) of each; one that begins after its tick takes over at its beginning.
+    """
+    steps = []
+    for (_, before), (tick_ns, after) in itertools.pairwise(told):
+        at_ns = max(tick_ns, after.times_ns[0])
+        steps.append(np.abs(set_point(after, at_ns) - set_point(before, at_ns)))
+    return np.array(steps)
 
 
 def blind_commands(

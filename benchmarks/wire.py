@@ -12,9 +12,11 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 from rclpy.task import Future
+from trajectory_msgs.msg import JointTrajectory
 
 from benchmarks.stopping import Commands
 from robot_stack.core.errors import ProphRLError
+from robot_stack.core.trajectory_stream import TimedPoints
 from robot_stack.core.types import FloatArray
 from robot_stack.ros import convert, topics
 
@@ -153,12 +155,18 @@ def curve_of(wire: Wire, topic: str) -> Mapping[int, tuple[FloatArray, FloatArra
     """Time -> position and velocity of the points that were commanded before each command's brake."""
     points: dict[int, tuple[FloatArray, FloatArray]] = {}
     for sent in wire.heard(topic):
-        message = wire.read(topic, sent)
-        begin_ns = convert.to_ns(message.header.stamp)
-        for point in message.points[:-1]:
-            at_ns = begin_ns + convert.to_ns(point.time_from_start)
-            points[at_ns] = np.array(point.positions), np.array(point.velocities)
+        told = timed_points(wire.read(topic, sent))
+        rows = zip(told.times_ns, told.positions, told.velocities, strict=True)
+        points |= {at_ns: (position, velocity) for at_ns, position, velocity in list(rows)[:-1]}
     return points
+
+
+def timed_points(message: JointTrajectory) -> TimedPoints:
+    """A trajectory that was sent to an arm."""
+    begin_ns = convert.to_ns(message.header.stamp)
+    times_ns = tuple(begin_ns + convert.to_ns(point.time_from_start) for point in message.points)
+    positions, velocities = ([getattr(point, name) for point in message.points] for name in ("positions", "velocities"))
+    return TimedPoints(times_ns, np.array(positions, dtype=np.float64), np.array(velocities, dtype=np.float64))
 
 
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> None:

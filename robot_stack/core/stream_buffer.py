@@ -112,6 +112,12 @@ class RobotStreams:
             return None
         return np.array([known[name] for name in names])
 
+    @property
+    def arm_received_ns(self) -> int:
+        """Since when all that the arm says about where it is has been here, steady clock [ns]; 0: something is missing."""
+        streams: tuple[StreamBuffer, ...] = (*self.poses.values(), self.joints)
+        return min(0 if stream.latest is None else stream.latest.received_ns for stream in streams)
+
     def observe(self, stamp_ns: int, commanded: FloatArray, instruction: str) -> Observation | None:
         """What was known at ``stamp_ns``, stamped with its youngest image; None while a stream has not delivered."""
         state = self.state(stamp_ns)

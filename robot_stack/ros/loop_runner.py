@@ -14,6 +14,7 @@ from robot_stack.core.driver_seat import Driver, DriverSeat
 from robot_stack.core.homing import Homing, HomingStep
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.core.safety import GuardReason, Onsets, StreamAge, check_ages
+from robot_stack.core.stand_still import StandStill
 from robot_stack.core.stream_buffer import RobotStreams, StreamBuffer
 from robot_stack.core.types import ActionChunk, FloatArray
 from robot_stack.drivers.arm_motion import motion_of
@@ -65,6 +66,7 @@ class LoopRunner:
         execution, penetration = settings.chunk_execution(), penetration_of(self.moved)
         self.loop = ControlLoop(self.moved, self.arm, self._ages, settings.lock_step, execution, penetration)
         self._outputs = ExecutorOutputs(node, spec, settings.takeover)
+        self._stand_still = StandStill(self.moved)
         self._homing: Homing | None = None
         self._homed = Future()
         self.active = False
@@ -91,26 +93,31 @@ class LoopRunner:
             return "inactive"
         if self.homes:
             return "on the way home"
+        if not self.loop.started:
+            return "active, waits for an arm that says where it is and stands"
         return f"active, {self.seat.driver} drives" if self.seat.intervenes else "active"
 
     def begin(self) -> None:
         """Active from now on; where the arm is, is asked anew."""
         self.loop.stop()
         self.seat.reset()
+        self._stand_still.reset()
         self.active = True
 
     def start(self, now_ns: int) -> bool:
-        """Take the reference from the arm; False while it does not say where it is."""
+        """Take the reference from the arm; False while it does not say where it is, or moves (in lock-step it stands)."""
         if not self._settings.lock_step and self._blind(now_ns):
             return False
         if self._settings.target_in_force:
             reported = self.reported.until(now_ns)
-            reference = None if reported is None else reported.value
+            reference, received_ns = (None, 0) if reported is None else (reported.value, reported.received_ns)
         else:
-            reference = self.streams.named(self.moved.action_names, now_ns)
-        if reference is not None:
-            self.loop.start(reference)
-        return reference is not None
+            reference, received_ns = self.streams.named(self.moved.action_names, now_ns), self.streams.arm_received_ns
+        if reference is None or not (self._settings.lock_step or self._stand_still.stands(reference, received_ns)):
+            return False
+        self._stand_still.reset()
+        self.loop.start(reference)
+        return True
 
     def hear(self, chunk: ActionChunk, speaker: Driver) -> None:
         """Take in a chunk or a target, if its speaker drives.

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import faults
 from benchmarks.fault_cases import CASES
-from benchmarks.measuring import Repetitions, quantile, rate, table
+from benchmarks.measuring import Repetitions, code, made_with, quantile, rate, table
 
 
 def test_repetitions_are_kept_and_a_cut_line_is_not_one(tmp_path: Path) -> None:
@@ -20,6 +20,15 @@ def test_repetitions_are_kept_and_a_cut_line_is_not_one(tmp_path: Path) -> None:
     again.add({"number": 3})
     assert [entry["number"] for entry in Repetitions(tmp_path, "policy killed").read()] == [0, 1, 2, 3]
     assert Repetitions(tmp_path, "policy stopped").read() == []
+
+
+def test_every_repetition_names_its_code(tmp_path: Path) -> None:
+    assert made_with(tmp_path) == ""
+    for case in ("policy killed", "policy stopped"):
+        Repetitions(tmp_path, case).add({"number": 0})
+    assert made_with(tmp_path) == code()
+    (tmp_path / "older.jsonl").write_text('{"number": 0, "code": "robot_stack 0, commit a"}\n')
+    assert made_with(tmp_path) == f"{code()}: 2; robot_stack 0, commit a: 1"
 
 
 def test_quantiles_are_values_that_were_measured() -> None:
@@ -50,6 +59,7 @@ def test_the_page_tells_hits_from_misses(tmp_path: Path) -> None:
     Repetitions(tmp_path, "joint states in another order").add(entry(0.0, rested=False, blind=2))
     Repetitions(tmp_path, "clock leaps by 5000 ms").add(entry(0.0, rested=False, step=1.5))
     page = "\n".join(faults.page(tmp_path))
+    assert f"Made with {code()}." in page
     assert "| tool pose silent | 200 | 1 of 4, 25.0 " in page and "| 100 | 250 | 250 | 150 to 150 |" in page
     assert "| joint states in another order | motion goes on | 1 of 1" in page
     assert "| clock leaps by 5000 ms | no step | 0 of 1" in page and "| 1.50 |" in page

@@ -71,6 +71,7 @@ def test_the_page_tells_hits_from_misses() -> None:
     good = {
         "minutes": 10.0,
         "log_mib": 3000.0,
+        "code": "robot_stack 1, commit a",
         "cores": {"recorder": 0.3, "executor": 0.2},
         "memory": {"begin_mib": 90.0, "end_mib": 90.5, "slope_mib_per_min": 0.05},
         "streams": {"camera/front": stream},

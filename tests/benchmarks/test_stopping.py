@@ -5,9 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from benchmarks.stopping import Commands, Stop, blind_commands, curve_extremes, is_brake, stop_after
+from benchmarks.stopping import Commands, Stop, blind_commands, curve_extremes, is_brake, set_point, stop_after, takeover_steps
 from robot_stack.core.limits import MotionLimits
 from robot_stack.core.robot_spec import RobotSpec
+from robot_stack.core.trajectory_stream import TimedPoints
 from robot_stack.paths import robot_file
 
 MS = 1_000_000
@@ -78,6 +79,26 @@ def test_a_step_is_an_acceleration_beyond_any_limit() -> None:
     smooth = points(np.linspace(0, 1, 11), 1.0)
     jumped = {t: (p + (0.05 if t > 500 * MS else 0.0), v) for t, (p, v) in smooth.items()}
     assert curve_extremes(jumped, np.array([2.0]), np.array([3.0])).acceleration > 5
+
+
+def brake_from(time_ns: int, position: float, speed: float = 0.5, seconds: float = 0.2) -> TimedPoints:
+    """At even deceleration; the joint beside it goes twice as far."""
+    end = position + speed * seconds / 2
+    places, speeds = np.array([[position], [end]]) * [1.0, 2.0], np.array([[speed], [0.0]]) * [1.0, 2.0]
+    return TimedPoints((time_ns, time_ns + round(seconds * 1e9)), places, speeds)
+
+
+@pytest.mark.parametrize(("at_ms", "place"), [(-50, 0.0), (0, 0.0), (100, 0.0375), (200, 0.05), (5000, 0.05)])
+def test_a_set_point_brakes_as_a_parabola_and_stays_at_its_end(at_ms: int, place: float) -> None:
+    np.testing.assert_allclose(set_point(brake_from(0, 0.0), at_ms * MS), [place, 2 * place], atol=1e-12)
+
+
+def test_a_step_is_what_lies_between_two_trajectories_when_the_younger_takes_over() -> None:
+    first = brake_from(0, 0.0)
+    same = TimedPoints((100 * MS, 200 * MS), np.array([[0.0375, 0.075], [0.05, 0.1]]), np.array([[0.25, 0.5], [0.0, 0.0]]))
+    leaps = brake_from(5025 * MS, 0.06)  # begins after its tick; the set point has long been at 0.05
+    steps = takeover_steps([(0, first), (110 * MS, same), (5000 * MS, leaps)])
+    np.testing.assert_allclose(steps, [[0.0, 0.0], [0.01, 0.02]], atol=1e-12)
 
 
 def test_commands_on_expired_observations_are_counted() -> None:

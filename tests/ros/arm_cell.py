@@ -89,6 +89,10 @@ class Cell:
                 time.sleep(0.01)
         raise AssertionError("the arm does not move")
 
+    def told_since(self, stamp_ns: int) -> list[JointTrajectory]:
+        """What the executor has committed itself to at ticks after ``stamp_ns``."""
+        return [m for _, m in self.spy.heard[topics.COMMITTED_ACTIONS] if convert.to_ns(m.header.stamp) > stamp_ns]
+
     def commanded(self) -> tuple[np.ndarray, np.ndarray]:
         """Times [T] and positions [T, J] of all points that were sent to the controller before each trajectory's brake."""
         points: dict[int, list[float]] = {}

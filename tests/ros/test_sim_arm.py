@@ -18,7 +18,7 @@ from std_srvs.srv import Trigger
 
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.paths import robot_file
-from robot_stack.ros import topics
+from robot_stack.ros import convert, topics
 from tests.ros.arm_cell import Cell, running_cell
 from tests.ros.conftest import needs_simulator, until
 
@@ -105,6 +105,23 @@ def test_an_arm_whose_driver_was_started_anew_is_taken_up_where_it_is_then(cell:
     cell.set_in_motion(joint=3, step=-0.04, length=15)
     pan = [point.positions[0] for _, message in heard[before:] for point in message.points]
     assert len(pan) > 50 and np.abs(pan).max() < 2e-3  # nobody asked the first joint to go back to where the old arm was
+
+
+def test_an_arm_that_still_moves_is_not_told_to_begin_at_rest(cell: Cell) -> None:
+    clients = [cell.spy.node.create_client(Trigger, f"executor/{service}") for service in ("deactivate", "activate")]
+    until(lambda: all(client.service_is_ready() for client in clients), "the executor's services")
+    cell.set_in_motion()
+    for client in clients:  # it is active again before it has braked
+        answer = client.call_async(Trigger.Request())
+        until(answer.done, "the answer")
+        assert answer.result().success
+    begin_ns = cell.now_ns()
+    until(lambda: cell.told_since(begin_ns) and cell.speed < 1e-3, "the executor's next word")
+    first_ns = convert.to_ns(cell.told_since(begin_ns)[0].header.stamp)
+    told = [message for _, message in cell.spy.heard[SPEC.commands[0].topic]]
+    ends = [convert.to_ns(m.header.stamp) + convert.to_ns(m.points[-1].time_from_start) for m in told]
+    brake = max(end_ns for m, end_ns in zip(told, ends, strict=True) if convert.to_ns(m.header.stamp) < begin_ns)
+    assert begin_ns < brake <= first_ns
 
 
 def test_two_cameras_on_one_topic_keep_the_arm_still(cell: Cell) -> None:
