@@ -208,11 +208,8 @@ def _where_it_stands(cell: Cell, fault_ns: int) -> dict[str, Any]:
     promised = np.array(cell.wire.last(cell.arm_topic).points[-1].positions)
     off = float(np.abs(cell.joints()[0] - promised).max())
     count = len(cell.spec.joint_names)
-    speeds = [
-        (sent.sent_ns, float(np.abs(cell.wire.read(topics.JOINT_STATES, sent).velocity[:count]).max()))
-        for sent in cell.wire.heard(topics.JOINT_STATES)
-    ]
-    moving = [sent_ns for sent_ns, speed in speeds if speed > STANDS]
+    states = [(sent.stamp_ns, cell.wire.read(topics.JOINT_STATES, sent)) for sent in cell.wire.heard(topics.JOINT_STATES)]
+    moving = [stamp_ns for stamp_ns, state in states if np.abs(state.velocity[:count]).max() > STANDS]
     return {"off_rad": round(off, 5), "stop_ms": round((max(moving, default=fault_ns) - fault_ns) / 1e6, 2)}
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.serialization import deserialize_message
-from rclpy.task import Future
 from trajectory_msgs.msg import JointTrajectory
 
 from benchmarks.stopping import Commands
@@ -21,6 +20,7 @@ from robot_stack.core.types import FloatArray
 from robot_stack.ros import convert, topics
 
 LOOK_S = 0.005
+SERVE_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class Wire:
         self._on_message: dict[str, Callable[[], None]] = {}
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.node)
-        self._stopping = Future()
-        self._thread = threading.Thread(target=self._executor.spin_until_future_complete, args=(self._stopping,), name="wire")
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._spin, name="wire")
         self._thread.start()
 
     def listen(self, topic: str, message: Any, head: int | None = None) -> None:
@@ -131,8 +131,12 @@ class Wire:
         finally:
             self.node.destroy_client(client)
 
+    def _spin(self) -> None:
+        while not self._stopping.is_set():  # spinning until a future is done would grow by a callback at each turn
+            self._executor.spin_once(timeout_sec=SERVE_S)
+
     def close(self) -> None:
-        self._stopping.set_result(None)
+        self._stopping.set()
         self._thread.join()
         self._executor.shutdown(timeout_sec=1.0)
         self.node.destroy_node()

@@ -1,5 +1,6 @@
 """Real processes over real DDS; every test run has a ROS domain of its own (``processes.reserved_domain``)."""
 
+import contextlib
 import importlib.util
 import os
 import threading
@@ -13,9 +14,8 @@ import pytest
 pytest.importorskip("rclpy", reason="needs the ros extra")
 
 import rclpy
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.task import Future
 
 from robot_stack.bringup import environment
 from robot_stack.ros import topics
@@ -49,8 +49,8 @@ class Spy:
         self.heard: dict[str, list[tuple[float, Any]]] = defaultdict(list)  # topic -> (wall time, message)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.node)
-        self._stopping = Future()
-        self._thread = threading.Thread(target=self._executor.spin_until_future_complete, args=(self._stopping,))
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._spin)
         self._thread.start()
 
     def listen(self, topic: str, message: Any) -> None:
@@ -74,8 +74,13 @@ class Spy:
         until(future.done, f"answer of {service}")
         return future.result()
 
+    def _spin(self) -> None:
+        with contextlib.suppress(ExternalShutdownException):  # of a test that failed before it closed its spy
+            while not self._stopping.is_set():
+                self._executor.spin_once(timeout_sec=0.1)
+
     def close(self) -> None:
-        self._stopping.set_result(None)
+        self._stopping.set()
         self._thread.join()
         self.node.destroy_node()
 
