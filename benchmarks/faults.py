@@ -106,6 +106,10 @@ def page(work: Path) -> Iterable[str]:
     yield "judged by its node, which waits as long as a picture may age, and then its last picture ages. A terminal does not"
     yield "say that a key was let go: the deadman's time is added."
     yield ""
+    yield "Not mended yet: where a process is killed while it holds a lock of the middleware's shared memory (Fast DDS 2.14), each"
+    yield "process that publishes to it stands still for a second or two. After a kill of the executor that may be the simulated"
+    yield "arm, which then ends its brake late (the longest times until it stands)."
+    yield ""
     yield "## Motion goes on, or makes no step"
     yield ""
     yield from table(

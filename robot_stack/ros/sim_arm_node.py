@@ -1,12 +1,9 @@
 """Simulated joint-level arms as a node, behind the topics of ros2_control arms, in real time.
 
 Their controllers take and refuse trajectories as joint_trajectory_controller does (``drivers.trajectory_controller``). A thread
-of its own runs controllers and physics, as a robot's hardware interface would, another one tells what it says, and one draws
-pictures.
+of its own runs controllers and physics, as a robot's hardware interface would, and another one draws the pictures.
 """
 
-import contextlib
-import queue
 import sys
 import threading
 import time
@@ -35,7 +32,6 @@ from robot_stack.ros.node import Complaints, declare_parameters, run_node
 
 UPDATES = 4  # of controller and physics for each joint state: 500 Hz and 125 Hz
 SELDOM = 5  # joint states for each message about what changes slowly
-BACKLOG = 2  # readings that wait to be told; others are left out, as by ros2_control
 INSTRUCTION = "lift the red cube"
 
 
@@ -53,23 +49,6 @@ class SimArmSettings:
     seed: int = 0
     sensor_reliability: str = "reliable"
     sensor_depth: int = 20
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What the hardware says after an update.
-
-    Attributes:
-        stamp_ns: its time [ns].
-        state: see ``CellState``.
-        desired: what the controllers of the arms follow [J].
-        success: whether the task is done.
-    """
-
-    stamp_ns: int
-    state: CellState
-    desired: FloatArray
-    success: bool
 
 
 class SimArmNode(Node):
@@ -114,9 +93,7 @@ class SimArmNode(Node):
         self.create_service(Trigger, "~/reset", self._on_reset)
         tell_connections(self)
         self._task_out.publish(String(data=INSTRUCTION))
-        self._readings: queue.Queue[Reading] = queue.Queue(BACKLOG)
-        runs = (self._run_hardware, self._run_publisher, self._run_cameras)
-        self._threads = [threading.Thread(target=run, name=run.__name__) for run in runs]
+        self._threads = [threading.Thread(target=run, name=run.__name__) for run in (self._run_hardware, self._run_cameras)]
         for thread in self._threads:
             thread.start()
         self.get_logger().info(f"{self._spec.model} ready")
@@ -169,7 +146,7 @@ class SimArmNode(Node):
     def _run_hardware(self) -> None:
         """Controllers and physics in step with the clock; what is missed is made up for, as physics cannot be left out."""
         update_ns = round(self._cell.step_s * convert.SECOND_NS)
-        due_ns = time.monotonic_ns()
+        due_ns, count = time.monotonic_ns(), 0
         while not self._stopping.is_set():
             ahead_ns = due_ns - time.monotonic_ns()
             if ahead_ns > 0:
@@ -191,23 +168,13 @@ class SimArmNode(Node):
                     self._cell.step()
                 state, success = self._cell.state, self._cell.success
                 desired = np.concatenate([controller.desired for controller in self._controllers])
-            with contextlib.suppress(queue.Full):
-                self._readings.put_nowait(Reading(self._now_ns(), state, desired, success))
-
-    def _run_publisher(self) -> None:
-        """Tell what the hardware says, which does not wait: the middleware may hold this up where a listener was killed."""
-        count = 0
-        while not self._stopping.is_set():
-            try:
-                reading = self._readings.get(timeout=0.1)
-            except queue.Empty:
-                continue
-            self._tell_state(reading.state, reading.stamp_ns)
+            self._tell_state(state)
             count += 1
             if count % SELDOM == 0:
-                self._tell_progress(reading)
+                self._tell_progress(desired, state.openings, success)
 
-    def _tell_state(self, state: CellState, stamp_ns: int) -> None:
+    def _tell_state(self, state: CellState) -> None:
+        stamp_ns = self._now_ns()
         names = [name for command in (*self._arms, *self._grippers) for name in command.actions]
         positions = np.concatenate([state.positions, state.openings])
         velocities = np.concatenate([state.velocities, np.zeros(len(state.openings))])
@@ -216,14 +183,13 @@ class SimArmNode(Node):
             pose = convert.pose_message(place, se3.rotation_vector(quaternion), stamp_ns, self._spec.base_frame)
             out.publish(pose)
 
-    def _tell_progress(self, reading: Reading) -> None:
+    def _tell_progress(self, desired: FloatArray, openings: FloatArray, success: bool) -> None:
         in_force = np.empty(len(self._spec.motion.actions))
         commands = (*self._arms, *self._grippers)
-        columns = [column for command in commands for column in self._spec.motion.columns(command)]
-        in_force[columns] = [*reading.desired, *reading.state.openings]
+        in_force[[column for command in commands for column in self._spec.motion.columns(command)]] = [*desired, *openings]
         names, period_ns = self._spec.motion.action_names, self._spec.period_ns
-        self._in_force_out.publish(convert.trajectory_message(in_force[None], names, reading.stamp_ns, period_ns))
-        self._success_out.publish(Bool(data=reading.success))
+        self._in_force_out.publish(convert.trajectory_message(in_force[None], names, self._now_ns(), period_ns))
+        self._success_out.publish(Bool(data=success))
 
     def _run_cameras(self) -> None:
         cameras = [SimCamera(self._cell, camera.name, camera.width, camera.height) for camera in self._spec.cameras]
