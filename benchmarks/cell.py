@@ -180,19 +180,20 @@ class Cell:
         commands = commands_of(self.wire, self.arm_topic)
         pairs = zip(commands.velocities, commands.velocities[1:], commands.sent_ns[1:], strict=False)
         moving = [sent_ns for before, after, sent_ns in pairs if not is_brake(before, after)]
-        told = self.wire.stamps(topics.SENT_ACTION)  # each just before the command to the arm
-        at = [bisect.bisect_right(told, (sent_ns, sys.maxsize)) - 1 for sent_ns in moving]
-        return [(sent_ns, told[k][1]) for sent_ns, k in zip(moving, at, strict=True) if k >= 0]
+        ticks = self._ticks(moving)
+        return [(sent_ns, ticks[sent_ns]) for sent_ns in moving if sent_ns in ticks]
 
     def trajectories(self) -> list[tuple[int, TimedPoints]]:
         """Tick and trajectory of each command to the arm."""
-        told = self.wire.stamps(topics.SENT_ACTION)
-        found = []
-        for sent in self.wire.heard(self.arm_topic):
-            k = bisect.bisect_right(told, (sent.sent_ns, sys.maxsize)) - 1
-            if k >= 0:
-                found.append((told[k][1], timed_points(self.wire.read(self.arm_topic, sent))))
-        return found
+        heard = self.wire.heard(self.arm_topic)
+        ticks = self._ticks([sent.sent_ns for sent in heard])
+        return [(ticks[s.sent_ns], timed_points(self.wire.read(self.arm_topic, s))) for s in heard if s.sent_ns in ticks]
+
+    def _ticks(self, sent_ns: Sequence[int]) -> dict[int, int]:
+        """Tick of each command to the arm, by when it was sent; those are left out before which no tick was heard."""
+        told = self.wire.stamps(topics.SENT_ACTION)  # each just before the command to the arm
+        before = {at_ns: bisect.bisect_right(told, (at_ns, sys.maxsize)) - 1 for at_ns in sent_ns}
+        return {at_ns: told[k][1] for at_ns, k in before.items() if k >= 0}
 
     def close(self) -> None:
         for name in list(self._stopped):

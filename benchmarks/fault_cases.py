@@ -47,9 +47,7 @@ class Wanted(enum.StrEnum):
 
     HOLD = "hold"  # the arm brakes in time
     MOTION = "motion goes on"
-    NO_STEP = (
-        "no step"  # it may brake or go on, but no trajectory takes over further away than the velocity limits allow in a tick
-    )
+    NO_STEP = "no step"  # it may brake or go on, but no trajectory takes over further away than the arm may go in a tick
 
 
 @dataclass(frozen=True)
