@@ -1,23 +1,19 @@
 """Which processes a robot needs, as data: used by ``launch/``, by ``prophrl up`` and by the episode runner. Imports no ROS."""
 
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from robot_stack import middleware
 from robot_stack.arm_drivers import DRIVERS, ArmDriver
 from robot_stack.core.cell import CameraDriver, Cell, CellCamera
 from robot_stack.core.errors import ProphRLError, UnknownNameError
 from robot_stack.core.robot_spec import RobotSpec
-from robot_stack.paths import config_dir, robot_file
+from robot_stack.paths import robot_file
 from robot_stack.robot_setup import NodeProcess, Setup, Stops
 from robot_stack.ros.policies import address_of
 
-SEGMENT_BYTES = 32 << 20  # of shared memory for each process, as in config/dds/fastdds.xml
-PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")  # read by Fast DDS 2 and by later ones
-PROCESSES = 8  # robot, executor, source, recorder, operator, and a few tools to look on
 CELL_VARIABLE = "PROPHRL_CELL"
 DOMAIN_VARIABLE = "ROS_DOMAIN_ID"
 LIVE_DEPTH = (
@@ -165,21 +161,15 @@ def _teleop(setup: Setup, shared: Mapping[str, Any], device: str) -> NodeProcess
 
 
 def environment(domain: int) -> dict[str, str]:
-    """Environment variables of every process of one robot: this machine only, a domain of its own, enough shared memory.
+    """Environment variables of every process of one robot: this machine only, and a domain of its own.
 
-    Other machines take part where ROS_STATIC_PEERS names them; else nothing listens beyond the loopback interface.
+    Other machines take part where ROS_STATIC_PEERS names them; else nothing is heard beyond the loopback interface.
+
+    Raises:
+        ProphRLError: a peer has no address.
     """
-    settings = {
-        DOMAIN_VARIABLE: str(domain),
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-        "RMW_IMPLEMENTATION": "rmw_fastrtps_cpp",
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),  # processes share the cores already
-    }
-    shared_memory = Path("/dev/shm")
-    if shared_memory.is_dir() and shutil.disk_usage(shared_memory).free > PROCESSES * SEGMENT_BYTES:
-        profile = "fastdds_peers.xml" if os.environ.get("ROS_STATIC_PEERS") else "fastdds.xml"
-        settings |= dict.fromkeys(PROFILE_VARIABLES, str(config_dir() / "dds" / profile))
-    return settings
+    threads = os.environ.get("OMP_NUM_THREADS", "1")  # processes share the cores already
+    return {DOMAIN_VARIABLE: str(domain), "OMP_NUM_THREADS": threads, **middleware.settings(os.environ)}
 
 
 @dataclass(frozen=True)

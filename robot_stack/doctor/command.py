@@ -45,7 +45,7 @@ def examine(options: argparse.Namespace) -> Findings:
     """Everything that the options ask for; what needs the robot's files is left out where they are bad."""
     yield from system.python(sys.version_info[:2])
     yield from system.ros(os.environ)
-    yield from system.middleware(os.environ)
+    yield from system.transport(os.environ)
     yield from system.peers(os.environ)
     yield from clocks.clock(clocks.kernel_clock(), os.environ)
     try:

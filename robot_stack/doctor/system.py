@@ -1,22 +1,20 @@
 """Python, ROS, its middleware and the domain."""
 
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
-from robot_stack.bringup import PROCESSES, SEGMENT_BYTES
+from robot_stack import middleware
 from robot_stack.core.errors import ProphRLError
 from robot_stack.doctor.finding import Findings, fail, ok, warn
-from robot_stack.doctor.storage import room
+from robot_stack.middleware import IMPLEMENTATION, PROFILE_VARIABLES
 from robot_stack.ros.processes import domain_in_use, wanted_domain
 
 OLDEST_PYTHON = (3, 12)
 JAZZY = "7."  # versions of rclpy in ROS 2 Jazzy
-OURS = "rmw_fastrtps_cpp"
-PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")  # read by Fast DDS 2 and by later ones
+RECEIVE_BUFFER, RECEIVE_BYTES = Path("/proc/sys/net/core/rmem_max"), 4 << 20  # as in config/dds/fastdds.xml
 ROS_TIMEOUT_S = 60.0
 # Prints version of rclpy and name of the middleware that really loads.
 PROBE = """
@@ -41,7 +39,7 @@ def python(version: tuple[int, int]) -> Findings:
 
 def ros(variables: Mapping[str, str], interpreter: str = sys.executable) -> Findings:
     """Whether ``rclpy`` starts with the middleware of our nodes, in a process of its own, and is of Jazzy."""
-    environment = dict(variables) | {"RMW_IMPLEMENTATION": OURS}
+    environment = dict(variables) | {"RMW_IMPLEMENTATION": IMPLEMENTATION}
     try:
         done = subprocess.run(
             [interpreter, "-c", PROBE], env=environment, capture_output=True, text=True, timeout=ROS_TIMEOUT_S, check=False
@@ -51,7 +49,7 @@ def ros(variables: Mapping[str, str], interpreter: str = sys.executable) -> Find
         return
     if done.returncode != 0:
         problem = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
-        remedy = f"source /opt/ros/jazzy/setup.bash, or pip install 'robot_stack[ros]'; {OURS} has to be there, too"
+        remedy = f"source /opt/ros/jazzy/setup.bash, or pip install 'robot_stack[ros]'; {IMPLEMENTATION} has to be there, too"
         yield fail("ros", f"rclpy does not start with {interpreter}: {problem}", remedy)
         return
     version, middleware = done.stdout.split()
@@ -62,24 +60,24 @@ def ros(variables: Mapping[str, str], interpreter: str = sys.executable) -> Find
         yield ok("ros", f"rclpy {version} (Jazzy) starts with {middleware}")
 
 
-def middleware(variables: Mapping[str, str], shared_memory: Path = Path("/dev/shm")) -> Findings:
-    """The middleware of this shell, in which drivers are started, and the shared memory that pictures travel through."""
-    name = variables.get("RMW_IMPLEMENTATION", OURS)
-    if name != OURS:
-        remedy = f"export RMW_IMPLEMENTATION={OURS} before the arm's driver starts: ours use it, and two do not mix well"
+def transport(variables: Mapping[str, str], receive_buffer: Path = RECEIVE_BUFFER) -> Findings:
+    """The middleware of this shell, in which drivers are started, and the sockets' room that pictures travel through."""
+    name = variables.get("RMW_IMPLEMENTATION", IMPLEMENTATION)
+    if name != IMPLEMENTATION:
+        remedy = f"export RMW_IMPLEMENTATION={IMPLEMENTATION} before the arm's driver starts: ours use it, two do not mix well"
         yield warn("middleware", f"this shell's is {name}", remedy)
     for name in PROFILE_VARIABLES:
-        profile = variables.get(name)
-        if profile is not None and (problem := _profile_problem(Path(profile))):
-            yield fail("middleware", f"{name}={profile} {problem}", "unset it; our nodes bring a profile")
-    needed = PROCESSES * SEGMENT_BYTES
-    free = room(shared_memory)
-    if free is None or free < needed:
-        have = "is missing" if free is None else f"has {free >> 20} MiB free"
-        remedy = f"give it {needed >> 20} MiB (docker: --shm-size, or --ipc=host), or pictures are lost"
-        yield warn("middleware", f"{shared_memory} {have}", remedy)
+        given = variables.get(name)
+        if given is not None and (problem := _profile_problem(Path(given))):
+            yield fail("middleware", f"{name}={given} {problem}", "unset it; our nodes bring a profile")
+    room = int(receive_buffer.read_text()) if receive_buffer.is_file() else None  # containers may not see it
+    if room is not None and room < RECEIVE_BYTES:
+        remedy = f"as root: sysctl -w net.core.rmem_max={RECEIVE_BYTES}, and the same line into /etc/sysctl.d/60-robot.conf"
+        yield warn("middleware", f"sockets get {room >> 10} KiB at most: raw pictures may be lost", remedy)
     else:
-        yield ok("middleware", f"{OURS}, {free >> 20} MiB of shared memory free")
+        yield ok(
+            "middleware", f"{IMPLEMENTATION}, {'unknown' if room is None else f'{room >> 10} KiB'} of room for each socket"
+        )
 
 
 def _profile_problem(path: Path) -> str:
@@ -111,11 +109,10 @@ def domain(variables: Mapping[str, str], elsewhere: bool) -> Findings:
 
 def peers(variables: Mapping[str, str]) -> Findings:
     """Whether other machines that shall take part have an address."""
-    names = [name for name in variables.get("ROS_STATIC_PEERS", "").split(";") if name]
-    for name in names:
+    for name in middleware.peers(variables):
         try:
-            socket.getaddrinfo(name, None)
-        except OSError as error:
-            yield fail("peers", f"ROS_STATIC_PEERS names {name}: {error}", "correct the name, or enter it into /etc/hosts")
+            address = middleware.address_of(name)
+        except ProphRLError as error:
+            yield fail("peers", str(error), "correct the name, or enter it into /etc/hosts")
         else:
-            yield ok("peers", f"{name} has an address")
+            yield ok("peers", f"{name} has the address {address}")

@@ -76,13 +76,18 @@ def test_ros_that_starts_and_ros_that_does_not(tmp_path: Path) -> None:
     assert_is(system.ros(bare, str(Path(sys.base_prefix) / "bin" / "python3")), Level.FAIL, "No module named 'rclpy'")
 
 
-def test_middleware(tmp_path: Path) -> None:
-    assert_is(system.middleware({"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}), Level.WARN, "rmw_cyclonedds_cpp")
+def test_transport(tmp_path: Path) -> None:
+    assert_is(system.transport({"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}), Level.WARN, "rmw_cyclonedds_cpp")
     profile = tmp_path / "profile.xml"
-    assert_is(system.middleware({"FASTRTPS_DEFAULT_PROFILES_FILE": str(profile)}), Level.FAIL, "cannot be read")
+    assert_is(system.transport({"FASTRTPS_DEFAULT_PROFILES_FILE": str(profile)}), Level.FAIL, "cannot be read")
     profile.write_text("<dds><profiles></dds>")
-    assert_is(system.middleware({"FASTDDS_DEFAULT_PROFILES_FILE": str(profile)}), Level.FAIL, "mismatched tag")
-    assert_is(system.middleware({}, tmp_path / "profile.xml"), Level.WARN, "is missing")
+    assert_is(system.transport({"FASTDDS_DEFAULT_PROFILES_FILE": str(profile)}), Level.FAIL, "mismatched tag")
+    buffer = tmp_path / "rmem_max"
+    assert_is(system.transport({}, buffer), Level.OK, "unknown")  # in a container
+    buffer.write_text("212992\n")
+    assert_is(system.transport({}, buffer), Level.WARN, "208 KiB")
+    buffer.write_text("4194304\n")
+    assert_is(system.transport({}, buffer), Level.OK, "4096 KiB")
 
 
 def free_domain() -> int:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -12,9 +11,8 @@ import pytest
 import yaml
 
 from robot_stack import operate
-from robot_stack.bringup import PROFILE_VARIABLES, SEGMENT_BYTES, Setup, environment, processes
+from robot_stack.bringup import Setup, environment, processes
 from robot_stack.core.errors import BadFileError, ProphRLError, UnknownNameError
-from robot_stack.paths import config_dir
 from robot_stack.ros.processes import OccupiedDomainError, Processes, reserved_domain
 from tests.ros.conftest import needs_simulator
 
@@ -60,49 +58,6 @@ def test_processes_of_the_embedded_robot() -> None:
 def test_setups_that_make_no_sense(setup: Setup, message: str) -> None:
     with pytest.raises(ProphRLError, match=message):
         processes(setup)
-
-
-def test_everything_stays_on_this_machine() -> None:
-    variables = environment(7)
-    assert variables["ROS_DOMAIN_ID"] == "7"
-    assert variables["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
-    profiles = [variables.get(name) for name in PROFILE_VARIABLES]
-    assert profiles in ([None, None], [str(config_dir() / "dds" / "fastdds.xml")] * 2)
-
-
-SEGMENTS = """
-import os, rclpy
-from rclpy.node import Node
-rclpy.init()
-node = Node("segments")
-with open("/proc/self/maps") as maps:
-    print(max(os.stat(line.split()[-1]).st_size for line in maps if "/dev/shm/fastrtps_" in line))
-"""
-
-
-def test_only_with_peers_anything_listens_beyond_the_loopback_interface(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The two profiles are the same but for that."""
-    one, two = ((config_dir() / "dds" / name).read_text() for name in ("fastdds.xml", "fastdds_peers.xml"))
-    listed = re.search(r"\s*<interfaceWhiteList>.*</interfaceWhiteList>", one, re.DOTALL)
-    assert listed is not None and re.findall(r"<address>(.*)</address>", listed.group()) == ["127.0.0.1"]
-    bare = [
-        re.sub(r"<!--.*?-->|profile_name=\S*", "", text, flags=re.DOTALL) for text in (one.replace(listed.group(), ""), two)
-    ]
-    assert bare[0] == bare[1]
-    monkeypatch.setenv("ROS_STATIC_PEERS", "192.0.2.7")
-    profiles = {environment(5).get(name) for name in PROFILE_VARIABLES}
-    assert profiles in ({None}, {str(config_dir() / "dds" / "fastdds_peers.xml")})
-
-
-def test_the_middleware_really_reads_our_profile() -> None:
-    with reserved_domain() as domain:
-        variables = environment(domain)
-        if PROFILE_VARIABLES[0] not in variables:
-            pytest.skip("too little shared memory")
-        done = subprocess.run(
-            [sys.executable, "-c", SEGMENTS], env={**os.environ, **variables}, capture_output=True, check=True
-        )
-    assert int(done.stdout) >= SEGMENT_BYTES
 
 
 def test_an_occupied_domain_is_refused_and_avoided(monkeypatch: pytest.MonkeyPatch) -> None:

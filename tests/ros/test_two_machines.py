@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,8 @@ pytestmark = [pytest.mark.ros, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
 ADDRESSES = {"a": "10.213.97.1", "b": "10.213.97.2"}
 APART = ("unshare", "--mount", "--ipc", "--uts")  # shared memory and host name of its own, as another machine has
+OURS: Mapping[str, str] = {}
+README = {"ROS_DOMAIN_ID": "5", "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "RMW_IMPLEMENTATION": "rmw_fastrtps_cpp"}
 TALK = """
 import rclpy, sys
 from std_msgs.msg import String
@@ -76,31 +78,33 @@ def machines() -> Iterator[dict[str, str]]:
         yield names
 
 
-def start(machine: str, code: str, peers: str) -> subprocess.Popen[str]:
-    """Python on a machine, in the environment of our nodes where ``peers`` are named."""
+def start(machine: str, code: str, peers: str, shell: Mapping[str, str] = OURS) -> subprocess.Popen[str]:
+    """Python on a machine, where ``peers`` are named, in the environment of our nodes or in that of a ``shell``."""
     shared_memory = 'mount -t tmpfs -o size=400m tmpfs /dev/shm && hostname "$0" && exec "$@"'
     command = ["ip", "netns", "exec", machine, *APART, "sh", "-c", shared_memory, machine, sys.executable, "-c", code]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ROS_STATIC_PEERS", peers)
-        variables = os.environ | environment(5) | {"PYTHONPATH": str(ROOT)}
+        variables = os.environ | (shell or environment(5)) | {"PYTHONPATH": str(ROOT)}
     return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.parametrize(
-    ("theirs", "ours", "seconds", "heard"),
+    ("theirs", "ours", "shell", "seconds", "heard"),
     [
-        (ADDRESSES["b"], ADDRESSES["a"], 60.0, "['heard']\n"),
-        ("", ADDRESSES["a"], 8.0, "[]\n"),  # who names no peer listens to nobody beyond his machine
-        ("", "", 8.0, "[]\n"),
+        (ADDRESSES["b"], ADDRESSES["a"], OURS, 60.0, "['heard']\n"),
+        (ADDRESSES["b"], ADDRESSES["a"], README, 60.0, "['heard']\n"),  # a node started by hand
+        ("", ADDRESSES["a"], OURS, 8.0, "[]\n"),  # who names no peer listens to nobody beyond his machine
+        ("", ADDRESSES["a"], README, 8.0, "[]\n"),
+        ("", "", OURS, 8.0, "[]\n"),
     ],
 )
 def test_peers_that_name_each_other_are_found_and_nobody_else(
-    machines: dict[str, str], theirs: str, ours: str, seconds: float, heard: str
+    machines: dict[str, str], theirs: str, ours: str, shell: Mapping[str, str], seconds: float, heard: str
 ) -> None:
     talker = start(machines["a"], TALK, theirs)
     try:
         assert talker.stdout is not None and talker.stdout.readline() == "ready\n"
-        listener = start(machines["b"], LISTEN.format(seconds=seconds), ours)
+        listener = start(machines["b"], LISTEN.format(seconds=seconds), ours, shell)
         said, problem = listener.communicate(timeout=100)
         assert said == heard, problem
     finally:
