@@ -91,7 +91,7 @@ def page(work: Path, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterab
 
 def _row(case: tuple[str, Sequence[Mapping[str, Any]]]) -> Sequence[str]:
     name, repetitions = case
-    came, lost = (sum(sum(entry[what]) for entry in repetitions) for what in ("came", "lost"))
+    came, lost = (round(sum(sum(entry[what]) for entry in repetitions)) for what in ("came", "lost"))
     late = [sorted(entry["late_ms"]) for entry in repetitions]
     spread = [f"{median(each[min(round(q * len(each)), len(each) - 1)] for each in late):.1f}" for q in (0.5, 0.99, 1.0)]
     share = f"{lost} ({100 * lost / (came + lost):.1f} %)" if lost else "0"

@@ -98,6 +98,12 @@ def processes(setup: Setup) -> tuple[NodeProcess, ...]:
     executor = NodeProcess(
         "executor", "robot_stack.ros.executor_node", {**shared, **live, **followed, **told}, stops=Stops.SECOND
     )
+    highest = executor.all_parameters["realtime_priority"] - 1
+    if not 0 <= setup.realtime_priority <= max(highest, 0):
+        raise ProphRLError(
+            f"real-time priority {setup.realtime_priority} of cameras and policy: expected 0 (none) to {highest}, "
+            "less than the executor's (config/ros/executor.yaml)"
+        )
     recorder = NodeProcess("recorder", "robot_stack.ros.recorder_node", {**shared, "folder": setup.folder, "task": setup.task})
     source = _source(setup, shared, live)
     return (*_devices(setup, robot), executor, *source, *([recorder] if setup.record else []))
@@ -133,9 +139,14 @@ def _devices(setup: Setup, robot: Robot) -> tuple[NodeProcess, ...]:
 def _camera(setup: Setup, camera: CellCamera) -> NodeProcess:
     parameters: dict[str, Any] = {"robot": setup.robot, "camera": camera.name, "driver": camera.driver.value}
     parameters |= {"device": camera.device, "latency_ms": camera.latency_ms, "fourcc": camera.fourcc, "resize": camera.resize}
+    parameters |= _priority(setup)
     if camera.capture is not None:
         parameters |= dict(zip(("capture_width", "capture_height"), camera.capture, strict=True))
     return NodeProcess(f"camera_{camera.name}", "robot_stack.ros.camera_node", parameters, parameter_set="camera")
+
+
+def _priority(setup: Setup) -> dict[str, Any]:
+    return {"realtime_priority": setup.realtime_priority} if setup.realtime_priority else {}
 
 
 def _source(setup: Setup, shared: Mapping[str, Any], live: Mapping[str, Any]) -> tuple[NodeProcess, ...]:
@@ -143,7 +154,7 @@ def _source(setup: Setup, shared: Mapping[str, Any], live: Mapping[str, Any]) ->
         return ()
     if setup.source == "policy":
         module, parameters = "robot_stack.ros.policy_node", {**shared, **live, "policy": setup.policy}
-        parameters["exploration"] = float(setup.exploration)
+        parameters |= {"exploration": float(setup.exploration), **_priority(setup)}
         policy = NodeProcess("policy", module, parameters, lifecycle=True, stops=Stops.FIRST)
         return (policy, _teleop(setup, shared, setup.takeover)) if setup.takeover else (policy,)
     return (_teleop(setup, shared, setup.source),)
@@ -196,6 +207,9 @@ LAUNCH_ARGUMENTS: Mapping[str, LaunchArgument] = {
     "behaviour": LaunchArgument("expert", "of source behaviour: expert, noisy or random"),
     "task": LaunchArgument("", "of the embedded robot; of another one, its name in the episodes"),
     "instruction": LaunchArgument("", "the task in words, for policies and logs of a real robot"),
+    "realtime_priority": LaunchArgument(
+        "0", "of cameras and policy, below the executor's 10, where inference leaves the processor free (GPU); 0: none"
+    ),
     "record": LaunchArgument("true", "whether the recorder runs; its ~/start begins an episode"),
     "folder": LaunchArgument("episodes", "where it writes"),
     "autostart": LaunchArgument("true", "whether lifecycle nodes are configured"),
@@ -240,6 +254,7 @@ def launched(given: Mapping[str, str]) -> Launch:
         behaviour=given["behaviour"],
         task=given["task"] or default_task(robot),
         instruction=given["instruction"],
+        realtime_priority=_number(given, "realtime_priority"),
         record=_flag(given, "record"),
         folder=given["folder"],
     )
@@ -252,6 +267,12 @@ def launched(given: Mapping[str, str]) -> Launch:
     if not domain.isdigit():
         raise ProphRLError(f"domain:={domain}: expected a number")
     return Launch(nodes, environment(int(domain)))
+
+
+def _number(given: Mapping[str, str], name: str) -> int:
+    if not given[name].isdigit():
+        raise ProphRLError(f"{name}:={given[name]}: expected a number")
+    return int(given[name])
 
 
 def _flag(given: Mapping[str, str], name: str) -> bool:

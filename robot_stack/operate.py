@@ -34,6 +34,10 @@ DEADMAN_HELP = (
 )
 TAKEOVER_HELP = "with --policy: how a person may take over from it: keyboard, gamepad, or lerobot:<device file>"
 CELL_HELP = "cell file of a real robot, as config/cell/example.yaml (default: the environment variable PROPHRL_CELL)"
+PRIORITY_HELP = (
+    "real-time priority of cameras and policy, below the executor's 10, where inference leaves the processor free (GPU); "
+    "default: none"
+)
 TASK_HELP = f"of the embedded robot (default: {DEFAULT_TASK}); of another one, its name in the episodes"
 OUT_HELP = "where the recorder writes (default: %(default)s)"
 LOGS_HELP = "where the processes' output goes (default: %(default)s)"
@@ -110,6 +114,7 @@ def up_main(argv: list[str]) -> int:
     parser.add_argument("--takeover", default="", help=TAKEOVER_HELP)
     parser.add_argument("--deadman", default="keyboard", help=f"{DEADMAN_HELP} (default: %(default)s)")
     parser.add_argument("--activate", action="store_true", help="let the arm move at once; else it waits for executor/activate")
+    parser.add_argument("--realtime-priority", type=int, default=0, help=PRIORITY_HELP)
     parser.add_argument(
         "--behaviour",
         help="expert, noisy, random, keyboard or gamepad (default: expert on sim_metaworld; else nobody moves the arm)",
@@ -140,7 +145,8 @@ def teleop_main(argv: list[str]) -> int:
 def _live_setup(options: argparse.Namespace) -> Setup:
     task = default_task(options.robot) if options.task is None else options.task
     facts = {"task": task, "instruction": options.instruction}
-    shared = Setup(robot=options.robot, cell=options.cell, record=True, folder=options.out, **facts)
+    priority = getattr(options, "realtime_priority", 0)
+    shared = Setup(robot=options.robot, cell=options.cell, realtime_priority=priority, record=True, folder=options.out, **facts)
     policy = getattr(options, "policy", None)
     if policy:
         device, _, leader = options.takeover.partition(":")

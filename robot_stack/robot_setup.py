@@ -32,6 +32,7 @@ class Setup:
         lock_step: simulated robots: time advances with the commands, as fast as the machine can.
         horizon: ticks of an episode in lock-step; 0: no end.
         stop_at_success: end an episode in lock-step at its first success.
+        realtime_priority: of cameras and policy, below the executor's; 0: none, as suits inference on the processor.
         record: start the recorder, too.
         folder: where it writes.
     """
@@ -51,6 +52,7 @@ class Setup:
     lock_step: bool = False
     horizon: int = 0
     stop_at_success: bool = False
+    realtime_priority: int = 0
     record: bool = False
     folder: str = "episodes"
 

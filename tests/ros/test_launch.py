@@ -78,6 +78,8 @@ def test_every_launch_file_starts_what_it_says(file: str, given: dict[str, str],
         ({"activate": "yes"}, "unknown value of activate 'yes'; valid: false, true"),
         ({"domain": "robots"}, "domain:=robots: expected a number"),
         ({"robot": "ur5e", "source": "nobody"}, "cell:=FILE"),
+        ({"realtime_priority": "high"}, "realtime_priority:=high: expected a number"),
+        ({"realtime_priority": "10"}, r"real-time priority 10 .*: expected 0 \(none\) to 9, less than the executor's"),
         ({"source": "policy"}, "needs a policy"),
         ({"takeover": "keyboard"}, "takeover needs source 'policy'"),
         ({"policy": "x", "takeover": "voice"}, "unknown device of a person who takes over 'voice'; valid: gamepad, keyboard"),
@@ -87,6 +89,14 @@ def test_arguments_that_make_no_sense(given: dict[str, str], message: str, monke
     monkeypatch.delenv("PROPHRL_CELL", raising=False)
     with pytest.raises(ProphRLError, match=message):
         launched(DEFAULTS | given)
+
+
+def test_cameras_and_policy_have_a_priority_where_it_is_asked_for() -> None:
+    given = DEFAULTS | {"robot": "ur5e", "cell": EXAMPLE, "policy": "x"}
+    asked = {node.name: node.parameters for node in launched(given | {"realtime_priority": "5"}).nodes}
+    urgent = {name for name, parameters in asked.items() if parameters.get("realtime_priority") == 5}
+    assert urgent == {"camera_front", "camera_wrist", "policy"}
+    assert not any("realtime_priority" in node.parameters for node in launched(given).nodes)  # as their files say
 
 
 def test_the_domain_is_the_shell_s_unless_one_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
