@@ -1,7 +1,7 @@
-"""A robot moved by a scripted behaviour, with the recorder: ``ros2 launch robot_stack record.launch.py behaviour:=noisy``.
+"""A robot and its recorder: ``ros2 launch robot_stack record.launch.py behaviour:=noisy``.
 
-For episodes one after another, labelled by the simulator, there is ``prophrl record``. Only the embedded robot has scripts;
-others are recorded while they are driven (``source:=keyboard``) or follow a policy (``source:=policy policy:=<folder>``).
+Unless a ``policy`` or another ``source`` is given, the embedded robot follows its script, and nobody moves another one.
+For episodes one after another, labelled by the simulator, there is ``prophrl record``.
 """
 
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
@@ -11,7 +11,7 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, This
 from launch import LaunchDescription
 from robot_stack.bringup import LAUNCH_ARGUMENTS
 
-OWN = {"source": "behaviour", "record": "true"}
+OWN = {"record": "true"}
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -41,6 +41,7 @@ def own_defaults(file: str) -> dict[str, str]:
         ("bringup", {"robot": "sim_arm", "activate": "true"}, "sim_arm executor recorder starter"),
         ("bringup", {"autostart": "false", "record": "false"}, "sim_robot executor teleop"),
         ("record", {}, "sim_robot executor teleop recorder starter"),
+        ("record", {"robot": "sim_arm"}, "sim_arm executor recorder"),
         ("deploy", {"policy": "somewhere"}, "sim_robot executor policy recorder starter"),
         (
             "deploy",
