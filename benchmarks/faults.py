@@ -31,23 +31,26 @@ QUICK, TRIES = 2, 3
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__)
     parser.add_argument("--quick", action="store_true", help=f"{QUICK} repetitions of each fault")
+    parser.add_argument("--repetitions", type=int, help="of each fault, instead of its own number")
     parser.add_argument("--only", default="", help="faults whose name holds this text")
     parser.add_argument("--work", type=Path, help="folder of the repetitions (default: runs/faults, or runs/faults-quick)")
     parser.add_argument("--out", type=Path, help="the page (default: docs/results/faults.md; with --quick in the work folder)")
     parser.add_argument("--table-only", action="store_true", help="of the repetitions that are there; make none")
     options = parser.parse_args(argv)
     work = options.work or Path("runs/faults-quick" if options.quick else "runs/faults")
-    out = options.out or (work / "faults.md" if options.quick or options.only else Path("docs/results/faults.md"))
+    out = options.out or (
+        work / "faults.md" if options.quick or options.only or options.repetitions else Path("docs/results/faults.md")
+    )
     if not options.table_only:
-        make(work, options.quick, options.only)
+        make(work, options.quick, options.only, options.repetitions)
     write_page(out, page(work), figures(work), work / "faults.json")
     return 0
 
 
-def make(work: Path, quick: bool, only: str) -> None:
-    """Make the repetitions that are missing."""
+def make(work: Path, quick: bool, only: str, repetitions: int | None) -> None:
+    """Make the repetitions that are missing; ``repetitions`` of each fault, or its own number (None)."""
     cases = [case for case in CASES if only in case.name]
-    wanted = {case.name: QUICK if quick else case.repetitions for case in cases}
+    wanted = {case.name: repetitions or (QUICK if quick else case.repetitions) for case in cases}
     missing = {case.name: max(0, wanted[case.name] - len(Repetitions(work, case.name).read())) for case in cases}
     with tqdm(total=sum(missing.values()), desc="faults", unit="fault", file=sys.stderr) as progress:
         for kind in CELLS:

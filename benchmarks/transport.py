@@ -19,7 +19,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.measuring import Repetitions, code, machine, made_with, table, write_page
+from benchmarks.measuring import Repetitions, code, machine, made_with, quantile, table, write_page
 from robot_stack.bringup import environment
 from robot_stack.middleware import PROFILE_VARIABLES
 from robot_stack.paths import config_dir
@@ -92,8 +92,7 @@ def page(work: Path, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterab
 def _row(case: tuple[str, Sequence[Mapping[str, Any]]]) -> Sequence[str]:
     name, repetitions = case
     came, lost = (round(sum(sum(entry[what]) for entry in repetitions)) for what in ("came", "lost"))
-    late = [sorted(entry["late_ms"]) for entry in repetitions]
-    spread = [f"{median(each[min(round(q * len(each)), len(each) - 1)] for each in late):.1f}" for q in (0.5, 0.99, 1.0)]
+    spread = [f"{median(quantile(entry['late_ms'], q) for entry in repetitions):.1f}" for q in (0.5, 0.99, 1.0)]
     share = f"{lost} ({100 * lost / (came + lost):.1f} %)" if lost else "0"
     return (name.replace("_", " "), str(len(repetitions)), str(came), share, *spread)
 

@@ -29,7 +29,7 @@ def settings(variables: Mapping[str, str]) -> dict[str, str]:
     """
     return {
         "RMW_IMPLEMENTATION": IMPLEMENTATION,
-        # Whom to look for is said in the profile: with any other value, rmw_fastrtps adds shared memory to its transports.
+        # The profile says whom to look for. With LOCALHOST rmw_fastrtps adds shared memory, with SUBNET multicast to everybody.
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "SYSTEM_DEFAULT",
         "ROS_LOCALHOST_ONLY": "",  # would count for more
         **dict.fromkeys(PROFILE_VARIABLES, str(profile(variables))),

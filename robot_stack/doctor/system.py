@@ -52,12 +52,12 @@ def ros(variables: Mapping[str, str], interpreter: str = sys.executable) -> Find
         remedy = f"source /opt/ros/jazzy/setup.bash, or pip install 'robot_stack[ros]'; {IMPLEMENTATION} has to be there, too"
         yield fail("ros", f"rclpy does not start with {interpreter}: {problem}", remedy)
         return
-    version, middleware = done.stdout.split()
+    version, loaded = done.stdout.split()
     distribution = variables.get("ROS_DISTRO", "jazzy")
     if distribution != "jazzy" or not (version.startswith(JAZZY) or version == "unknown"):
         yield warn("ros", f"rclpy {version} of {distribution}", "this was made for ROS 2 Jazzy; other versions are untested")
     else:
-        yield ok("ros", f"rclpy {version} (Jazzy) starts with {middleware}")
+        yield ok("ros", f"rclpy {version} (Jazzy) starts with {loaded}")
 
 
 def transport(variables: Mapping[str, str], receive_buffer: Path = RECEIVE_BUFFER) -> Findings:
