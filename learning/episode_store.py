@@ -2,31 +2,57 @@
 
 The ``.npz`` form is for data that never saw a robot's topics (a simulator stepped directly, imagined rollouts): arrays
 ``images.<camera>``, ``state``, ``commanded``, ``deltas`` and scalars as text or whole numbers, no pickle. Absent values
-are -1 (``success``, ``first_success``) or "".
+are -1 (``success``, ``first_success``) or "". Where they are known: ``rate_hz``, ``positions.<thing>``, and ``cameras`` as a
+JSON text (``core.camera``).
 """
 
+import json
 import logging
 import os
 import zipfile
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial.transform import Rotation
 
+from learning.action_forms import ActionForm, ActionSpace, RotationForm
 from learning.episode import Episode
+from robot_stack.core.camera import CameraModel, cameras_from_plain, cameras_to_plain
 from robot_stack.core.errors import BadFileError, ProphRLError, SpecMismatchError, UnknownNameError
-from robot_stack.core.robot_spec import RobotSpec
+from robot_stack.core.robot_spec import ActionKind, RobotSpec
 
 FORMAT = 1
-IMAGE_PREFIX = "images."
+IMAGE_PREFIX, POSITION_PREFIX = "images.", "positions."
 CLIP_KEYS = frozenset({"frames", "state", "action", "instruction", "source"})
 CLIP_CAMERA = "front"
+CLIP_RATE_HZ = 5.0  # of BridgeData V2
+CLIP_FORM = ActionForm(
+    ActionSpace.DELTA_BASE,
+    (*[ActionKind.POSITION] * 3, *[ActionKind.ROTATION] * 3, ActionKind.GRIPPER),
+    rotation=RotationForm.EULER_XYZ,
+    measured_rotation=RotationForm.EULER_XYZ,
+)
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StoredEpisode:
+    """What a ``.npz`` file holds.
+
+    Attributes:
+        episode: the episode.
+        fingerprint: ``RobotSpec.fingerprint`` of the robot it was recorded on; "" where the file does not say.
+        is_clip: whether it is a BRIDGE-like clip.
+    """
+
+    episode: Episode
+    fingerprint: str
+    is_clip: bool
 
 
 def save_episode(folder: Path, episode: Episode, fingerprint: str = "") -> Path:
@@ -47,6 +73,11 @@ def save_episode(folder: Path, episode: Episode, fingerprint: str = "") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     arrays: Arrays = {f"{IMAGE_PREFIX}{camera}": frames for camera, frames in episode.images.items()}
     arrays |= {"state": episode.state, "commanded": episode.commanded, "deltas": episode.deltas}
+    arrays |= {f"{POSITION_PREFIX}{thing}": track for thing, track in episode.positions.items()}
+    if episode.rate_hz is not None:
+        arrays["rate_hz"] = np.array(episode.rate_hz)
+    if episode.cameras:
+        arrays["cameras"] = np.array(json.dumps(cameras_to_plain(episode.cameras)))
     texts = {"name": episode.name, "instruction": episode.instruction, "task": episode.task, "source": episode.source}
     arrays |= {key: np.array(text) for key, text in (texts | {"fingerprint": fingerprint}).items()}
     arrays["success"] = np.array(-1 if episode.success is None else int(episode.success))
@@ -83,17 +114,28 @@ def load_episodes(path: Path, camera: str | None = None, spec: RobotSpec | None 
     episodes = []
     for file in files:
         try:
-            arrays = _read_arrays(file)
-            episode = _episode_of_clip(file, arrays) if arrays.keys() >= CLIP_KEYS else _episode_of_arrays(file, arrays)
+            stored = read_file(file)
         except BadFileError as error:
             _log.warning("episode skipped: %s", error)
             continue
         if spec is not None:
-            _check_robot(file, str(arrays.get("fingerprint", "")), spec)
-        episodes.append(select_camera(episode, camera))
+            _check_robot(file, stored.fingerprint, spec)
+        episodes.append(select_camera(stored.episode, camera))
     if not episodes:
         raise BadFileError(path, "neither a LeRobot dataset nor a folder with readable .npz episodes")
     return episodes
+
+
+def read_file(file: Path) -> StoredEpisode:
+    """The episode or the clip in one ``.npz`` file.
+
+    Raises:
+        BadFileError: it is neither, or it is damaged.
+    """
+    arrays = _read_arrays(file)
+    is_clip = arrays.keys() >= CLIP_KEYS
+    episode = _episode_of_clip(file, arrays) if is_clip else _episode_of_arrays(file, arrays)
+    return StoredEpisode(episode, str(arrays.get("fingerprint", "")), is_clip)
 
 
 def load_all(paths: Sequence[Path], spec: RobotSpec | None = None) -> list[Episode]:
@@ -102,18 +144,18 @@ def load_all(paths: Sequence[Path], spec: RobotSpec | None = None) -> list[Episo
     Raises:
         BadFileError: nothing there that can be read.
     """
-    episodes = [episode for path in paths for folder in _leaves(Path(path)) for episode in load_episodes(folder, spec=spec)]
+    episodes = [episode for path in paths for folder in leaves(Path(path)) for episode in load_episodes(folder, spec=spec)]
     if not episodes:
         raise BadFileError(paths[0], "holds no episodes")
     return episodes
 
 
-def _leaves(path: Path) -> list[Path]:
+def leaves(path: Path) -> list[Path]:
     """The folders at or below ``path`` that hold episodes themselves."""
     inner = [folder for folder in sorted(path.iterdir()) if folder.is_dir()] if path.is_dir() else []
     if not inner or (path / "meta" / "info.json").is_file() or any(path.glob("*.npz")):
         return [path]
-    return [leaf for folder in inner for leaf in _leaves(folder)]
+    return [leaf for folder in inner for leaf in leaves(folder)]
 
 
 def fingerprint_of(path: Path) -> str | None:
@@ -146,13 +188,15 @@ def fingerprint_of(path: Path) -> str | None:
 
 
 def select_camera(episode: Episode, camera: str | None) -> Episode:
-    """The episode with one camera only; None keeps all."""
+    """The episode with the pictures and the parameters of one camera only; None keeps all."""
     if camera is None:
         return episode
     if camera not in episode.images:
         raise UnknownNameError(f"camera of episode {episode.name}", camera, episode.images)
     values = {name: getattr(episode, name) for name in Episode.__dataclass_fields__}
-    return Episode(**values | {"images": {camera: episode.images[camera]}})
+    images = {camera: episode.images[camera]}
+    cameras = {name: model for name, model in episode.cameras.items() if name == camera}
+    return Episode(**values | {"images": images, "cameras": cameras})
 
 
 def _check_robot(file: Path, fingerprint: str, spec: RobotSpec) -> None:
@@ -178,6 +222,7 @@ def _episode_of_arrays(file: Path, arrays: Arrays) -> Episode:
     success, first = int(arrays["success"]), int(arrays["first_success"])
     numbers = {key: _finite(file, key, arrays[key]) for key in ("state", "commanded", "deltas")}
     images = {key.removeprefix(IMAGE_PREFIX): array for key, array in arrays.items() if key.startswith(IMAGE_PREFIX)}
+    tracks = {key: _finite(file, key, array) for key, array in arrays.items() if key.startswith(POSITION_PREFIX)}
     try:
         return Episode(
             name=str(arrays["name"]),
@@ -187,6 +232,9 @@ def _episode_of_arrays(file: Path, arrays: Arrays) -> Episode:
             source=str(arrays["source"]),
             success=None if success < 0 else bool(success),
             first_success=None if first < 0 else first,
+            rate_hz=float(arrays["rate_hz"]) if "rate_hz" in arrays else None,
+            cameras=_cameras(file, str(arrays["cameras"])) if "cameras" in arrays else {},
+            positions={key.removeprefix(POSITION_PREFIX): track for key, track in tracks.items()},
             **numbers,
         )
     except ProphRLError as error:
@@ -196,30 +244,37 @@ def _episode_of_arrays(file: Path, arrays: Arrays) -> Episode:
 def _episode_of_clip(file: Path, arrays: Arrays) -> Episode:
     """A clip with measured poses as x, y, z, roll, pitch, yaw, gripper and actions as changes of these (BridgeData V2).
 
-    The target in force is not in the clip: the measured pose stands in for it. Orientations become rotation vectors. A change
-    of orientation is given in the base frame, R_next = Exp(change) R: so it predicts the next pose of the clips best (mean
-    error 0.020 rad, against 0.026 in the tool frame and 0.025 for a sum of angles). Ours is in the tool frame.
+    A change of orientation is given in the base frame: so it predicts the next pose of the clips best (mean error 0.020 rad,
+    against 0.026 in the tool frame and 0.025 for a sum of angles).
     """
     state, action = (_finite(file, key, arrays[key]) for key in ("state", "action"))
-    if state.ndim != 2 or state.shape[1] != 7 or action.shape != state.shape:
-        raise BadFileError(file, f"state {state.shape} and action {action.shape} must both be [T, 7]")
-    commanded, deltas = state.copy(), action.copy()
-    rotation_base_tool = Rotation.from_euler("xyz", state[:, 3:6])
-    change_base = Rotation.from_euler("xyz", action[:, 3:6]).as_rotvec()
-    commanded[:, 3:6] = rotation_base_tool.as_rotvec()
-    deltas[:, 3:6] = rotation_base_tool.inv().apply(change_base)
+    if state.ndim != 2 or state.shape[1] != len(CLIP_FORM.kinds) or action.shape != state.shape:
+        raise BadFileError(file, f"state {state.shape} and action {action.shape} must both be [T, {len(CLIP_FORM.kinds)}]")
+    frames = arrays["frames"]
+    if frames.dtype != np.uint8:
+        raise BadFileError(file, f"frames are {frames.dtype}, expected uint8 from 0 to 255")
+    commanded, deltas = CLIP_FORM.read(state.astype(np.float64), action.astype(np.float64))
     try:
         return Episode(
             name=file.stem,
-            images={CLIP_CAMERA: arrays["frames"].astype(np.uint8, copy=False)},
+            images={CLIP_CAMERA: frames.astype(np.uint8, copy=False)},
             state=state,
-            commanded=commanded,
-            deltas=deltas,
+            commanded=commanded.astype(np.float32),
+            deltas=deltas.astype(np.float32),
             instruction=str(arrays["instruction"]),
             source=str(arrays["source"]),
+            rate_hz=CLIP_RATE_HZ,
         )
     except ProphRLError as error:
         raise BadFileError(file, str(error)) from error
+
+
+def _cameras(file: Path, text: str) -> dict[str, CameraModel]:
+    try:
+        plain = json.loads(text)
+    except ValueError as error:
+        raise BadFileError(file, f"cameras is not JSON: {error}") from error
+    return cameras_from_plain(plain, file)
 
 
 def _finite(file: Path, key: str, array: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:

@@ -104,7 +104,10 @@ def processes(setup: Setup) -> tuple[NodeProcess, ...]:
             f"real-time priority {setup.realtime_priority} of cameras and policy: expected 0 (none) to {highest}, "
             "less than the executor's (config/ros/executor.yaml)"
         )
-    recorder = NodeProcess("recorder", "robot_stack.ros.recorder_node", {**shared, "folder": setup.folder, "task": setup.task})
+    logged = {**shared, "folder": setup.folder, "task": setup.task}
+    if robot.cell is not None:
+        logged["cell"] = str(robot.cell.source.resolve())
+    recorder = NodeProcess("recorder", "robot_stack.ros.recorder_node", logged)
     source = _source(setup, shared, live)
     return (*_devices(setup, robot), executor, *source, *([recorder] if setup.record else []))
 
@@ -140,6 +143,8 @@ def _camera(setup: Setup, camera: CellCamera) -> NodeProcess:
     parameters: dict[str, Any] = {"robot": setup.robot, "camera": camera.name, "driver": camera.driver.value}
     parameters |= {"device": camera.device, "latency_ms": camera.latency_ms, "fourcc": camera.fourcc, "resize": camera.resize}
     parameters |= _priority(setup)
+    if camera.intrinsics is not None:
+        parameters["intrinsics"] = str(camera.intrinsics.resolve())
     if camera.capture is not None:
         parameters |= dict(zip(("capture_width", "capture_height"), camera.capture, strict=True))
     return NodeProcess(f"camera_{camera.name}", "robot_stack.ros.camera_node", parameters, parameter_set="camera")
@@ -204,7 +209,7 @@ LAUNCH_ARGUMENTS: Mapping[str, LaunchArgument] = {
     "takeover": LaunchArgument("", f"device by which a person may take over from the policy: {', '.join(PERSONS)}"),
     "leader": LaunchArgument("", "of device lerobot: a teleoperator's device file, a name in config/lerobot or a path"),
     "deadman": LaunchArgument("keyboard", "of device lerobot: who holds one: keyboard, gamepad, feature:<its own>"),
-    "behaviour": LaunchArgument("expert", "of source behaviour: expert, noisy or random"),
+    "behaviour": LaunchArgument("expert", "of source behaviour: expert, careless, noisy or random"),
     "task": LaunchArgument("", "of the embedded robot; of another one, its name in the episodes"),
     "instruction": LaunchArgument("", "the task in words, for policies and logs of a real robot"),
     "realtime_priority": LaunchArgument(

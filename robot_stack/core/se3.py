@@ -1,4 +1,4 @@
-"""Rotations as rotation vectors and unit quaternions, in numpy alone: robot processes start without scipy.
+"""Rotations as rotation vectors, unit quaternions and matrices, in numpy alone: robot processes start without scipy.
 
 Quaternions are in ROS order: x, y, z, w. A rotation vector is axis times angle [rad]; those returned have angles in [0, pi].
 All functions take any leading dimensions.
@@ -29,6 +29,18 @@ def rotation_vector(quaternion: FloatArray) -> FloatArray:
     angle = 2.0 * np.arctan2(length, q[..., 3:])
     factor = np.where(small, 2.0 / np.where(small, q[..., 3:], 1.0), angle / np.where(small, 1.0, length))
     return factor * q[..., :3]
+
+
+def matrix(quaternion: FloatArray) -> FloatArray:
+    """Rotation matrices [..., 3, 3] of quaternions [..., 4] of any length but zero."""
+    q = np.asarray(quaternion, dtype=np.float64)
+    x, y, z, w = np.moveaxis(q / np.linalg.norm(q, axis=-1, keepdims=True), -1, 0)
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    ]
+    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
 
 
 def turned(first: FloatArray, second: FloatArray) -> FloatArray:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from robot_stack.core.camera import Pose
 from robot_stack.core.errors import BadFileError, MissingDependencyError, UnknownNameError
 from robot_stack.core.types import FloatArray, ImageArray
 
@@ -140,6 +141,26 @@ class SimCell:
             tool_positions=self.data.site_xpos[self._tools].copy(),
             tool_quaternions=quaternions[:, [1, 2, 3, 0]],
         )
+
+    def camera_pose(self, name: str) -> Pose | None:
+        """``T_base_camera`` of a camera's optical frame; None for one that moves with an arm.
+
+        Raises:
+            UnknownNameError: the model has no such camera.
+        """
+        model, mujoco = self.model, _mujoco()
+        known = [model.camera(i).name for i in range(model.ncam)]
+        if name not in known:
+            raise UnknownNameError("camera of the simulated cell", name, known)
+        camera = model.camera(name).id
+        if model.body_weldid[model.cam_bodyid[camera]] != 0:  # not welded to the world
+            return None
+        axes = self.data.cam_xmat[camera].reshape(3, 3) * [1.0, -1.0, -1.0]  # MuJoCo's cameras: y up, looking along -z
+        quaternion = np.empty(4)
+        mujoco.mju_mat2Quat(quaternion, axes.ravel())
+        w, x, y, z = map(float, quaternion)
+        place = self.data.cam_xpos[camera]
+        return Pose((float(place[0]), float(place[1]), float(place[2])), (x, y, z, w))
 
     @property
     def success(self) -> bool:

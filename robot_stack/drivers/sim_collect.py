@@ -20,7 +20,7 @@ from robot_stack.core.errors import ProphRLError
 from robot_stack.core.ports import Policy
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.core.safety import Guard
-from robot_stack.core.types import FloatArray
+from robot_stack.core.types import FloatArray, ImageArray
 from robot_stack.drivers.behaviours import POLICY, Behaviour, PolicyDriven, make_behaviour
 from robot_stack.drivers.sim_metaworld import MetaWorldArm
 
@@ -35,6 +35,8 @@ class CollectionPlan:
         horizon: ticks an episode.
         noise: of the noisy expert, see ``behaviours.NoisyExpert``.
         policy: makes the policy, policy(spec=...); called in the process that collects.
+        cameras, image_size: see ``MetaWorldArm``; by default what the robot has. Where a policy acts, the robot's
+            camera has to be among them, at the size that the policy knows.
     """
 
     task: str
@@ -42,6 +44,8 @@ class CollectionPlan:
     horizon: int = 30
     noise: float = 1.0
     policy: Callable[..., Policy] | None = None
+    cameras: tuple[str, ...] = ()
+    image_size: int | None = None
 
     def __post_init__(self) -> None:
         if POLICY in self.behaviours and self.policy is None:
@@ -58,12 +62,17 @@ def run_episode(arm: MetaWorldArm, behaviour: Behaviour, name: str, source: str,
     guard = Guard(spec)
     arm.reset(seed)
     guard.start(arm.commanded)
-    images, states, commanded, targets = [], [], [], []
+    images: dict[str, list[ImageArray]] = {camera: [] for camera in arm.camera_names}
+    tracks: dict[str, list[FloatArray]] = {thing: [] for thing in arm.positions}
+    states, commanded, targets = [], [], []
     first_success = None
     for tick in range(horizon):
         if arm.success and first_success is None:
             first_success = tick
-        images.append(arm.render())
+        for camera, frames in images.items():
+            frames.append(arm.render(camera))
+        for thing, place in arm.positions.items():
+            tracks[thing].append(place)
         states.append(arm.state)
         commanded.append(arm.commanded)
         target = guard.check(behaviour.target(arm.commanded, arm.privileged_state)).target
@@ -71,7 +80,7 @@ def run_episode(arm: MetaWorldArm, behaviour: Behaviour, name: str, source: str,
         arm.step(target)
     return Episode(
         name=name,
-        images={spec.cameras[0].name: np.stack(images)},
+        images={camera: np.stack(frames) for camera, frames in images.items()},
         state=np.stack(states).astype(np.float32),
         commanded=np.stack(commanded).astype(np.float32),
         deltas=_deltas(np.stack(commanded), np.stack(targets), spec).astype(np.float32),
@@ -80,6 +89,9 @@ def run_episode(arm: MetaWorldArm, behaviour: Behaviour, name: str, source: str,
         source=source,
         success=arm.success,
         first_success=first_success,
+        rate_hz=spec.rate_hz,
+        cameras={camera: arm.camera_model(camera) for camera in images},
+        positions={thing: np.stack(track).astype(np.float32) for thing, track in tracks.items()},
     )
 
 
@@ -97,7 +109,7 @@ def collect_task(spec: RobotSpec, plan: CollectionPlan, out: Path) -> int:
     missing = [entry for entry in wanted if not (out / f"{entry[2]}.npz").exists()]
     if not missing:
         return 0
-    arm = MetaWorldArm(spec, plan.task)
+    arm = MetaWorldArm(spec, plan.task, plan.cameras, plan.image_size)
     policy = plan.policy(spec=spec) if plan.policy else None
     for behaviour, seed, name in missing:
         rng = generator("collect", plan.task, behaviour, seed)

@@ -10,35 +10,28 @@ import functools
 import importlib.util
 import os
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from robot_stack.core.camera import CameraModel
 from robot_stack.core.errors import MissingDependencyError, UnknownNameError
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.core.types import FloatArray, ImageArray
+from robot_stack.drivers.sim_cameras import CAMERAS, FreeCamera, focal_px
 
 os.environ.setdefault("MUJOCO_GL", "egl")  # read by mujoco on import; there is no screen on a robot PC
 
 ACTION_REPEAT = 4  # physics steps a tick: 80 Hz / 20 Hz
 
 
-@dataclass(frozen=True)
-class FreeCamera:
-    """A free camera close to the workspace; the whole travel of the hand stays in view.
-
-    Attributes:
-        lookat: point looked at, in the base frame [m].
-        distance: from that point [m].
-        azimuth, elevation: direction [deg], as in ``mujoco.MjvCamera``.
-    """
-
-    lookat: tuple[float, float, float] = (0.0, 0.70, 0.13)
-    distance: float = 1.05
-    azimuth: float = 205.0
-    elevation: float = -32.0
+# Meta-World marks the goals of most tasks by a small sphere. In these it never shows: it is left at a wrong place, or lies
+# inside of something. Tasks that have no mark at all say so themselves.
+HIDDEN_GOALS = frozenset(
+    f"{task}-v3"
+    for task in ("assembly", "coffee-button", "disassemble", "door-lock", "door-unlock", "hammer", "shelf-place", "sweep")
+)
 
 
 def task_names() -> tuple[str, ...]:
@@ -57,16 +50,20 @@ class MetaWorldArm:
     Args:
         spec: the robot file of this arm.
         task: one of ``task_names()``.
-        camera: placement of the camera.
+        cameras: names of ``sim_cameras.CAMERAS``; by default the robot file's camera, at the place called "front".
+        image_size: width and height of the pictures [px]; by default the robot file's.
 
     Raises:
-        UnknownNameError: no such task.
+        UnknownNameError: no such task or camera.
         MissingDependencyError: Meta-World, MuJoCo or the GL library is not installed.
     """
 
-    def __init__(self, spec: RobotSpec, task: str, camera: FreeCamera | None = None) -> None:
+    def __init__(self, spec: RobotSpec, task: str, cameras: Sequence[str] = (), image_size: int | None = None) -> None:
         if task not in task_names():
             raise UnknownNameError("task", task, task_names())
+        for name in cameras:
+            if name not in CAMERAS:
+                raise UnknownNameError("camera of the simulator", name, CAMERAS)
         self.spec = spec
         self.task = task
         self.instruction = instruction_of(task)
@@ -76,7 +73,12 @@ class MetaWorldArm:
         self._env.__dict__.pop("sawyer_observation_space", None)
         self._env._freeze_rand_vec = False
         self._env._set_task_called = True
-        self._renderer = _Renderer(task, self._env.model, spec, camera or FreeCamera())
+        first = spec.cameras[0]
+        self._placements = {name: CAMERAS[name] for name in cameras} or {first.name: CAMERAS["front"]}
+        self._size = (first.width, first.height) if image_size is None else (image_size, image_size)
+        self._renderers = {
+            name: _Renderer(task, self._env.model, self._size, placement) for name, placement in self._placements.items()
+        }
         self._observation: FloatArray = np.zeros(39)
         self._success = False
         self.commanded: FloatArray = np.zeros(len(spec.actions))
@@ -85,6 +87,8 @@ class MetaWorldArm:
         """Begin the episode that ``seed`` stands for: same seed, same scene."""
         with _global_numpy_seed(seed):  # Meta-World's resets draw from the global generator
             self._observation, _ = self._env.reset()
+        for mark in self._env._target_site_config:  # Meta-World itself moves the goal's mark only with the first step
+            self._env._set_pos_site(*mark)
         self._success = False
         self.commanded = np.append(self._env.data.mocap_pos[0], 1.0)
 
@@ -99,15 +103,33 @@ class MetaWorldArm:
             self._success |= bool(info["success"])
         self.commanded = np.array(target, dtype=np.float64)
 
-    def render(self) -> ImageArray:
-        """The camera's picture now."""
-        return self._renderer.render(self._env.data)
+    @property
+    def camera_names(self) -> tuple[str, ...]:
+        """Names of the cameras; the first one is rendered where none is named."""
+        return tuple(self._placements)
+
+    def render(self, camera: str | None = None) -> ImageArray:
+        """A camera's picture now."""
+        return self._renderers[self._known(camera)].render(self._env.data)
+
+    def camera_model(self, camera: str | None = None) -> CameraModel:
+        """Lens and place of a camera; it never moves."""
+        return self._placements[self._known(camera)].model(*self._size, self._field_of_view_deg)
+
+    def _known(self, camera: str | None) -> str:
+        name = self.camera_names[0] if camera is None else camera
+        if name not in self._placements:
+            raise UnknownNameError("camera of the simulated arm", name, self._placements)
+        return name
+
+    @property
+    def _field_of_view_deg(self) -> float:
+        return float(self._env.model.vis.global_.fovy)
 
     @property
     def focal_px(self) -> float:
-        """Focal length of the camera, an ideal pinhole [px]."""
-        field_of_view = np.radians(self._env.model.vis.global_.fovy)
-        return float(self.spec.cameras[0].height / 2 / np.tan(field_of_view / 2))
+        """Focal length of the cameras, ideal pinholes [px]."""
+        return focal_px(self._size[1], self._field_of_view_deg)
 
     @property
     def state(self) -> FloatArray:
@@ -125,6 +147,19 @@ class MetaWorldArm:
         return np.array(self._observation)
 
     @property
+    def positions(self) -> dict[str, FloatArray]:
+        """Where things are [3] [m] in the base frame, after a reset: for probes only, never for a policy.
+
+        "tool", "object", "object_2" where the task has a second one, and "goal" where a mark shows it: the place of the mark.
+        """
+        found = {"tool": self._observation[:3], "object": self._observation[4:7]}
+        if len(self._env._get_pos_objects()) > 3:
+            found["object_2"] = self._observation[11:14]
+        if self.task not in HIDDEN_GOALS and (marks := self._env._target_site_config):
+            found["goal"] = self._env.data.site(marks[0][0]).xpos
+        return {name: np.array(place) for name, place in found.items()}
+
+    @property
     def joint_positions(self) -> FloatArray:
         """Arm joints [rad] in the order of ``RobotSpec.joint_names``."""
         data = self._env.data
@@ -138,14 +173,13 @@ class MetaWorldArm:
 
 
 class _Renderer:
-    """Renders one arm's scene without multisampling, shadows and reflections: ten times faster at 64 px."""
+    """Renders one arm's scene for one camera, without multisampling, shadows and reflections: ten times faster at 64 px."""
 
-    def __init__(self, task: str, model: Any, spec: RobotSpec, placement: FreeCamera) -> None:
+    def __init__(self, task: str, model: Any, size: tuple[int, int], placement: FreeCamera) -> None:
         import mujoco
 
-        size = spec.cameras[0]
         self._model = model
-        self._shared = _gl_renderer(task, size.width, size.height)
+        self._shared = _gl_renderer(task, *size)
         self._option = mujoco.MjvOption()
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FREE

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from robot_stack.core.camera import CameraModel
+from robot_stack.core.errors import ProphRLError
 from robot_stack.core.stream_buffer import RobotStreams
 from robot_stack.core.types import ImageArray, Observation
 from robot_stack.episodes.log_reader import EpisodeLog, LoggedMessage
@@ -54,12 +56,15 @@ class EpisodeDecoder:
         BadFileError: the log is damaged, or no action was sent in it.
     """
 
+    cameras: dict[str, CameraModel]  # those of which lens and place are known
+
     def __init__(self, log: EpisodeLog) -> None:
         self.log = log
         self.spec = log.meta.spec
         streams = read_small_streams(log, self.spec)
         self.instruction = log.meta.instruction or streams.instruction
         self.ticks = ticks_of(streams, self.spec, log)
+        self.cameras = _cameras(log)
         self._states = streams.states
         sent = sorted(streams.sent)
         actions = (len(sent) - 1) / self.spec.commands_per_action
@@ -86,6 +91,21 @@ class EpisodeDecoder:
             stamps = {name: stream.latest.stamp_ns for name, stream in streams.cameras.items() if stream.latest}
             ages = {name: (tick.stamp_ns - stamp_ns) / 1e9 for name, stamp_ns in stamps.items()}
             yield Row(tick, observation, ages, skew_ns / 1e9)
+
+
+def _cameras(log: EpisodeLog) -> dict[str, CameraModel]:
+    """The cameras of which lens and place are known, for pictures of the robot file's size."""
+    models = {}
+    for name, facts in log.camera_facts().items():
+        camera = log.meta.spec.camera(name)
+        try:
+            model = facts.model(camera.width, camera.height)
+        except ProphRLError as error:
+            _log.warning("%s: camera %s is left out of the calibrated ones: %s", log.path.name, name, error)
+            continue
+        if model is not None:
+            models[name] = model
+    return models
 
 
 class EpisodeSummary:

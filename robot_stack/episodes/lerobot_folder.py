@@ -7,6 +7,7 @@ last: the move that makes it part of the dataset. Killed at any moment, the fold
 """
 
 import fcntl
+import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,11 +19,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from robot_stack.core.camera import CameraModel, cameras_to_plain
 from robot_stack.core.errors import BadFileError, ProphRLError, SpecMismatchError
 from robot_stack.core.robot_spec import RobotSpec
 
 FACT = "episode/"  # prefix of our columns in LeRobot's table of episodes
 INFO, STATS, TASKS, ROBOT = "meta/info.json", "meta/stats.json", "meta/tasks.parquet", "meta/robot.yaml"
+CAMERAS = "meta/cameras.json"  # {"rigs": [cameras by name, ...], "episodes": {name of an episode: number of its rig}}
 EPISODES, DATA, VIDEOS = "meta/episodes", "data", "videos"
 INCOMING, PREVIOUS_STATS = ".incoming", "stats-before.json"
 
@@ -138,6 +141,29 @@ class DatasetFolder:
         files = (self.root / EPISODES).glob("*/*.parquet")
         row: dict[str, Any] = pq.read_table(max(files)).to_pylist()[-1]  # LeRobot numbers the files
         return row
+
+    def describe_cameras(self, episode: str, cameras: Mapping[str, CameraModel]) -> None:
+        """Note the calibrated cameras of an episode that is about to be committed, whole or not at all.
+
+        Raises:
+            BadFileError: what was noted before cannot be read.
+        """
+        if not cameras:
+            return
+        path, plain = self.root / CAMERAS, cameras_to_plain(cameras)
+        try:
+            noted = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"rigs": [], "episodes": {}}
+            rigs, episodes = list(noted["rigs"]), dict(noted["episodes"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BadFileError(
+                path, f"not a list of cameras ({error!r}); remove it to go on without the earlier ones"
+            ) from error
+        if plain not in rigs:
+            rigs.append(plain)
+        episodes[episode] = rigs.index(plain)
+        unfinished = path.with_suffix(".tmp")
+        unfinished.write_text(json.dumps({"rigs": rigs, "episodes": episodes}, indent=1), encoding="utf-8")
+        unfinished.replace(path)
 
     def commit(self) -> None:
         """Move the prepared episode in: media first, then facts, ``meta/info.json`` last."""

@@ -14,7 +14,8 @@ next.success            whether the task had been done one tick later (False whe
 age.*, skew             age of the camera's picture, and time between oldest and youngest stream [s]
 ======================  =======================================================================================
 
-Facts about an episode stand in LeRobot's table of episodes, under ``episode/``.
+Facts about an episode stand in LeRobot's table of episodes, under ``episode/``, and its calibrated cameras in
+``meta/cameras.json``.
 """
 
 import functools
@@ -84,6 +85,7 @@ class DatasetWriter:
         dataset.meta.save_episode = _with_facts(dataset.meta.save_episode, facts)
         dataset.save_episode(parallel_encoding=False)
         dataset.finalize()
+        self._folder.describe_cameras(name, decoder.cameras)
         self._folder.commit()
         meta = dataset.meta
         self._state = (meta.info, meta.stats, meta.tasks, {key: value[0] for key, value in meta.latest_episode.items()})

@@ -10,12 +10,13 @@ from mcap.reader import make_reader
 from mcap.records import Channel, McapRecord, Message, Metadata, Schema
 from mcap.stream_reader import StreamReader
 
+from robot_stack.core.camera_facts import CameraFacts, facts_from_record
 from robot_stack.core.errors import BadFileError, UnknownNameError
-from robot_stack.episodes.log_writer import LABEL_RECORD, META_RECORD
+from robot_stack.episodes.log_writer import CAMERAS_RECORD, LABEL_RECORD, META_RECORD
 from robot_stack.episodes.meta import ACTIVE_SUFFIX, FINISHED_SUFFIX, EpisodeMeta, Label, episode_name, read_label
 
-# What the mcap reader and the decompressors raise on damaged bytes.
-DAMAGE = (McapError, struct.error, ValueError, RuntimeError, EOFError, KeyError, UnicodeDecodeError)
+# What the mcap reader and the decompressors raise on damaged bytes; the last where a length exceeds all memory.
+DAMAGE = (McapError, struct.error, ValueError, RuntimeError, EOFError, KeyError, UnicodeDecodeError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,31 @@ class EpisodeLog:
             raise BadFileError(path, str(error)) from error
         return cls(path, EpisodeMeta.from_record(records[META_RECORD], path), label, finished)
 
+    @classmethod
+    def open_finished(cls, path: Path) -> "EpisodeLog":
+        """``open``, for those who want whole episodes.
+
+        Raises:
+            BadFileError: also where the log is in flight, or was cut by a crash.
+        """
+        log = cls.open(path)
+        if not log.finished:
+            raise BadFileError(path, "is unfinished; if its recorder was killed, close it with: prophrl episodes repair")
+        return log
+
     @property
     def name(self) -> str:
         """Name of the episode."""
         return episode_name(self.path)
+
+    def camera_facts(self) -> dict[str, CameraFacts]:
+        """What is known of each camera; nothing in logs of earlier versions.
+
+        Raises:
+            BadFileError: the log, or what it says of them, is damaged.
+        """
+        record = _index_metadata(self.path).get(CAMERAS_RECORD, {}) if self.finished else _cameras_of_cut(self.path)
+        return facts_from_record(record, self.path)
 
     def messages(self, accept: Callable[[str], bool] | None = None) -> Iterator[LoggedMessage]:
         """Messages in the order in which they were logged; of a cut log those that were flushed.
@@ -142,6 +164,13 @@ def _first_metadata(path: Path) -> dict[str, dict[str, str]]:
     for record in read_records(path, tolerant=True):
         if isinstance(record, Metadata):
             return {record.name: record.metadata}
+    return {}
+
+
+def _cameras_of_cut(path: Path) -> dict[str, str]:
+    for record in read_records(path, tolerant=True):
+        if isinstance(record, Metadata) and record.name == CAMERAS_RECORD:
+            return record.metadata
     return {}
 
 

@@ -12,7 +12,7 @@ import itertools
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +30,7 @@ __all__ = ["EpisodeLogWriter", "EpisodeMeta", "Label", "LogSettings"]
 PROFILE = "ros2"
 META_RECORD = "episode"
 LABEL_RECORD = "label"
+CAMERAS_RECORD = "cameras"  # camera -> what is known of it, see ``core.camera_facts``
 TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
 
 
@@ -108,6 +109,19 @@ class EpisodeLogWriter:
             if channel is None:
                 channel = self._channels[topic] = self._mcap.register_channel(topic, "cdr", self._schema(msgtype))
             self._mcap.add_message(channel, stamp_ns, cdr_bytes, stamp_ns)
+
+    def describe_cameras(self, record: Mapping[str, str]) -> None:
+        """Log what is known of the cameras, once.
+
+        Args:
+            record: see ``core.camera_facts.facts_to_record``.
+
+        Raises:
+            As ``write``.
+        """
+        with self._guarded():
+            self._mcap.flush()
+            self._mcap.add_metadata(CAMERAS_RECORD, dict(record))
 
     def close(self, label: Label | str = Label.UNLABELLED) -> Path:
         """Finish the log and give it its final name.

@@ -12,9 +12,10 @@ from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 
 from robot_stack.core import se3
+from robot_stack.core.camera import Pose
 from robot_stack.core.errors import ProphRLError
 from robot_stack.core.robot_spec import RobotSpec
-from robot_stack.core.types import ActionChunk, FloatArray, ImageArray
+from robot_stack.core.types import ActionChunk, CameraInfoValues, FloatArray, ImageArray
 
 SECOND_NS = 1_000_000_000
 
@@ -70,6 +71,23 @@ def pose_values(message: Any, topic: str) -> FloatArray:
     if not np.isfinite(values).all() or np.linalg.norm(values[3:]) < 0.5:
         raise BadMessageError(topic, f"not a pose: {values.tolist()}")
     return np.append(values[:3], se3.rotation_vector(values[3:]))
+
+
+def camera_info_values(message: Any, topic: str) -> CameraInfoValues:
+    """What a CameraInfo says of the lens; ``k`` is all zero where it is not calibrated."""
+    k, distortion = np.array(message.k, dtype=np.float64), tuple(map(float, message.d))
+    if k.shape != (9,) or not np.isfinite(k).all() or not np.isfinite(distortion).all():
+        raise BadMessageError(topic, f"expected nine finite numbers in k and finite ones in d, got {k.tolist()}, {distortion}")
+    return CameraInfoValues(message.width, message.height, k.reshape(3, 3), message.distortion_model, distortion)
+
+
+def camera_pose(message: Any, topic: str) -> Pose:
+    """Where a camera's optical frame is in the base frame."""
+    place, turn = message.pose.position, message.pose.orientation
+    try:
+        return Pose((place.x, place.y, place.z), (turn.x, turn.y, turn.z, turn.w))
+    except ProphRLError as error:
+        raise BadMessageError(topic, str(error)) from error
 
 
 def trajectory_targets(message: Any, spec: RobotSpec, topic: str) -> FloatArray:

@@ -60,7 +60,7 @@ def convert(sources: Sequence[Path], root: Path) -> Conversion:
         names = {episode.name for episode in contained.values()}
         for path in tqdm(paths, desc="convert", unit="episode", file=sys.stderr):
             try:
-                log = _finished(path)
+                log = EpisodeLog.open_finished(path)
                 log_hash = _hash_of(path)
                 if log_hash in contained:
                     known.append(contained[log_hash].name)
@@ -96,13 +96,6 @@ def main(argv: Sequence[str]) -> int:
     for name, reason in done.skipped.items():
         print(f"  skipped {name}: {reason}")
     return 0 if done.added or done.known else 1
-
-
-def _finished(path: Path) -> EpisodeLog:
-    log = EpisodeLog.open(path)
-    if not log.finished:
-        raise BadFileError(path, "is unfinished; if its recorder was killed, close it with: prophrl episodes repair")
-    return log
 
 
 def _hash_of(path: Path) -> str:

@@ -7,13 +7,15 @@ travel and whether there is depth stands in the robot file, so that every node a
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 
+from robot_stack.core.camera_facts import read_intrinsics
 from robot_stack.core.errors import CameraError, ProphRLError, SpecMismatchError
 from robot_stack.core.picture_stream import FrozenPictures, StreamMeter
 from robot_stack.core.robot_spec import RobotSpec
@@ -44,6 +46,7 @@ class CameraSettings:
         capture_width, capture_height: what the device shall make [px]; 0: as in the robot file or, with resize, whatever comes.
         resize: fit pictures of another size to the robot file's; else they are refused.
         jpeg_quality: 1 to 95, where the robot file says that pictures travel as JPEG.
+        intrinsics: file of ROS's camera_info_manager that calibration wrote; "": what the device knows of its lens.
         latency_ms: time from exposure to the driver's stamp that the driver does not know of; taken off every stamp, here only.
         max_identical_ms: cameras with sensor noise: longest time that identical pictures may come; 0: the robot file's max_age.
         comeback_attempts: drivers of devices: how often, about once a second, a camera that went silent is opened again.
@@ -61,6 +64,7 @@ class CameraSettings:
     capture_height: int = 0
     resize: bool = False
     jpeg_quality: int = convert.JPEG_QUALITY
+    intrinsics: str = ""
     latency_ms: float = 0.0
     max_identical_ms: float = 0.0
     comeback_attempts: int = ReconnectSettings.comeback_attempts
@@ -79,6 +83,7 @@ class CameraNode(Node):
         self._robot, self._spec = robot.name, robot.camera(settings.camera)
         if not 1 <= settings.jpeg_quality <= 95:
             raise ProphRLError(f"parameter jpeg_quality must be from 1 to 95, got {settings.jpeg_quality}")
+        self._calibrated = read_intrinsics(Path(settings.intrinsics)) if settings.intrinsics else None
         self._stopping = threading.Event()
         own = (0, 0) if settings.resize else (self._spec.width, self._spec.height)
         width, height = settings.capture_width or own[0], settings.capture_height or own[1]
@@ -182,12 +187,12 @@ class CameraNode(Node):
         """The frame and its lens at the robot file's size.
 
         Raises:
-            SpecMismatchError: it has another one, and may not be resized.
+            SpecMismatchError: it has another one, and may not be resized; or the lens was calibrated for another one.
         """
-        wanted, info = (self._spec.width, self._spec.height), self._camera.info
+        wanted, info = (self._spec.width, self._spec.height), self._lens()
         height, width = frame.image.shape[:2]
         if (width, height) == wanted:
-            return frame, info
+            return frame, info.resized(*wanted)
         if not self._settings.resize:
             differs = (
                 f"its pictures are {width}x{height}, expected {wanted[0]}x{wanted[1]}; or set the parameter resize to true"
@@ -197,6 +202,19 @@ class CameraNode(Node):
         # Depth is never averaged: between a near and a far pixel there is nothing.
         depth = None if frame.depth is None else cv2.resize(frame.depth, wanted, interpolation=cv2.INTER_NEAREST)
         return CameraFrame(frame.stamp_ns, image, depth), info.resized(*wanted)
+
+    def _lens(self) -> CameraInfoValues:
+        """The calibrated lens, else what the device says of it."""
+        own, known = self._camera.info, self._calibrated
+        if known is None:
+            return own
+        sizes = {(own.width, own.height), (self._spec.width, self._spec.height)}
+        if (known.width, known.height) not in sizes:
+            listed = [f"{known.width}x{known.height} there, {' or '.join(f'{w}x{h}' for w, h in sorted(sizes))} here"]
+            raise SpecMismatchError(
+                f"intrinsics {self._settings.intrinsics}", f"camera {self._spec.name} ({own.serial})", listed
+            )
+        return replace(known, serial=own.serial)
 
     def _look_for_another(self) -> None:
         """Two cameras on one topic are a picture that jumps from one to the other, which nobody who listens can tell."""

@@ -18,6 +18,8 @@ from std_msgs.msg import Float64MultiArray, Header, MultiArrayDimension
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from robot_stack.core import se3
+from robot_stack.core.camera import Pose
+from robot_stack.core.camera_facts import optical_frame
 from robot_stack.core.robot_spec import ActionKind, CameraSpec, Compression, RobotSpec
 from robot_stack.core.trajectory_stream import TimedPoints
 from robot_stack.core.types import ActionChunk, CameraInfoValues, DepthArray, FloatArray, ImageArray
@@ -33,7 +35,16 @@ from robot_stack.episodes.messages import (
     trajectory_targets,
 )
 
-__all__ = ["SECOND_NS", "BadMessageError", "image_array", "joint_values", "pose_values", "to_ns", "trajectory_targets"]
+__all__ = [
+    "SECOND_NS",
+    "BadMessageError",
+    "image_array",
+    "joint_values",
+    "optical_frame",
+    "pose_values",
+    "to_ns",
+    "trajectory_targets",
+]
 
 DUE_TOLERANCE_NS = 1_000
 JPEG_QUALITY = 90
@@ -93,11 +104,6 @@ def depth_message(depth: DepthArray, stamp_ns: int, frame: str) -> Image:
     return message
 
 
-def optical_frame(camera: str) -> str:
-    """Name of a camera's frame: z forward, x right, y down (REP 103)."""
-    return f"{camera}_optical"
-
-
 def calibrated_info_message(info: CameraInfoValues, stamp_ns: int, frame: str) -> CameraInfo:
     """What a camera knows about its lens; pictures are not rectified."""
     projection = np.zeros((3, 4))
@@ -130,6 +136,15 @@ def pose_message(position: FloatArray, rotation_vector: FloatArray | None, stamp
     place.x, place.y, place.z = map(float, position)
     quaternion = TOOL_DOWN if rotation_vector is None else se3.quaternion(rotation_vector)
     turn.x, turn.y, turn.z, turn.w = map(float, quaternion)
+    return message
+
+
+def camera_pose_message(T_base_camera: Pose, stamp_ns: int, base_frame: str) -> PoseStamped:
+    """Where a camera's optical frame is."""
+    message = PoseStamped(header=header(stamp_ns, base_frame))
+    place, turn = message.pose.position, message.pose.orientation
+    place.x, place.y, place.z = T_base_camera.position
+    turn.x, turn.y, turn.z, turn.w = T_base_camera.quaternion
     return message
 
 

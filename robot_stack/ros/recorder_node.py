@@ -29,6 +29,7 @@ from robot_stack.episodes.log_writer import EpisodeLogWriter
 from robot_stack.episodes.meta import EpisodeMeta, Label, write_label
 from robot_stack.paths import robot_file
 from robot_stack.ros import convert, topics
+from robot_stack.ros.camera_knowledge import CameraKnowledge
 from robot_stack.ros.connections import tell_connections, watch_types
 from robot_stack.ros.node import Complaints, declare_parameters, run_node
 
@@ -38,10 +39,11 @@ LABELS = {"stop": Label.UNLABELLED, "success": Label.SUCCESS, "failure": Label.F
 
 @dataclass(frozen=True)
 class RecorderSettings:
-    """Parameters of the node; all but the first and the last three are read at ``~/start``.
+    """Parameters of the node; all but the first two and the last three are read at ``~/start``.
 
     Attributes:
         robot: name of the robot file, or a path to one.
+        cell: path of the cell file, whose calibration files tell of the cameras; "": none.
         folder: where the logs go.
         name: of the episode; empty: the time of day.
         task, instruction, seed, source, policy_hash: see ``EpisodeMeta``; a negative seed stands for none.
@@ -50,6 +52,7 @@ class RecorderSettings:
     """
 
     robot: str = "sim_metaworld"
+    cell: str = ""
     folder: str = "episodes"
     name: str = ""
     task: str = ""
@@ -79,7 +82,10 @@ class RecorderNode(Node):
         super().__init__("recorder")
         self._settings = declare_parameters(self, RecorderSettings)
         self._robot_file = robot_file(self._settings.robot)
-        self._entries = topics.contract(RobotSpec.load(self._robot_file))
+        spec = RobotSpec.load(self._robot_file)
+        self._entries = topics.contract(spec)
+        self._cameras = CameraKnowledge(spec, self._settings.cell, self.get_logger().warning)
+        self._cameras_logged = False
         self._log: EpisodeLogWriter | None = None
         self._last_path: Path | None = None
         self._waiting: list[SentMessage] = []  # a heap
@@ -104,6 +110,7 @@ class RecorderNode(Node):
         def receive(cdr: bytes, info: dict[str, int]) -> None:
             if entry.latched:
                 self._latched[index] = cdr
+            self._cameras.hear(entry.name, cdr)
             if self._log is not None:
                 heapq.heappush(self._waiting, SentMessage(info["source_timestamp"], next(self._numbers), index, cdr))
             elif entry.name == topics.CLOCK:
@@ -118,6 +125,7 @@ class RecorderNode(Node):
         value = {name: self.get_parameter(name).value for name in ("folder", "name", "seed")}
         facts = {name: self.get_parameter(name).value for name in ("task", "instruction", "source", "policy_hash")}
         try:
+            self._cameras.read_files()
             meta = EpisodeMeta.for_robot(
                 self._robot_file,
                 value["name"] or time.strftime("%Y-%m-%d_%H-%M-%S"),
@@ -125,6 +133,7 @@ class RecorderNode(Node):
                 **facts,
             )
             self._log = EpisodeLogWriter(Path(value["folder"]), meta)
+            self._cameras_logged = False
             for index, cdr in self._latched.items():
                 self._write(index, cdr, self._now_ns())
         except (ProphRLError, OSError) as error:
@@ -155,6 +164,7 @@ class RecorderNode(Node):
         log = self._log
         try:
             self._store(until_ns=None)
+            self._log_cameras()
         finally:
             self._log = None
             self._waiting.clear()
@@ -171,6 +181,8 @@ class RecorderNode(Node):
     def _on_timer(self) -> None:
         try:
             self._store(until_ns=time.time_ns() - round(SETTLE_S * 1e9))
+            if self._cameras.complete:
+                self._log_cameras()
         except (ProphRLError, OSError) as error:
             self.get_logger().error(f"recording ended: {error}")
             if self._log is not None:
@@ -188,6 +200,14 @@ class RecorderNode(Node):
             own_stamp = entry.stamped or entry.name == topics.CLOCK
             stamp_ns = convert.stamp_of_cdr(message.cdr) if own_stamp else self._date(message.sent_ns)
             self._write(message.entry_index, message.cdr, stamp_ns)
+
+    def _log_cameras(self) -> None:
+        """Once an episode: as soon as everything is known, at the latest at its end."""
+        if self._log is not None and not self._cameras_logged:
+            self._cameras_logged = True
+            record = self._cameras.record()
+            if record:
+                self._log.describe_cameras(record)
 
     def _write(self, index: int, cdr: bytes, stamp_ns: int) -> None:
         assert self._log is not None

@@ -86,6 +86,11 @@ class SimArmNode(Node):
             for camera in self._spec.cameras
             for entry in [topics.pictures(camera)]
         }
+        for camera in self._spec.cameras:
+            place = self._cell.camera_pose(camera.name)
+            if place is not None:
+                out = self.create_publisher(PoseStamped, topics.camera_pose(camera.name), topics.LATCHED)
+                out.publish(convert.camera_pose_message(place, self._now_ns(), self._spec.base_frame))
         for index, command in enumerate(self._arms):
             self.create_subscription(JointTrajectory, command.topic, partial(self._on_trajectory, index), topics.COMMANDS)
         for index, command in enumerate(self._grippers):

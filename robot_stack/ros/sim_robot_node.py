@@ -92,6 +92,9 @@ class SimRobotNode(Node):
         self.create_service(Trigger, "~/reset", self._on_reset)
         tell_connections(self)
         self._task_out.publish(String(data=self._arm.instruction))
+        camera_pose_out = self.create_publisher(PoseStamped, topics.camera_pose(camera.name), topics.LATCHED)
+        place = self._arm.camera_model().T_base_camera
+        camera_pose_out.publish(convert.camera_pose_message(place, FIRST_STAMP_NS, self._spec.base_frame))
         if not self._lock_step:
             self.create_timer(self._spec.period_ns / convert.SECOND_NS, self._on_timer)
         self.get_logger().info(f"{settings.task} ready, {'lock-step' if self._lock_step else 'real time'}")

@@ -57,6 +57,11 @@ def camera_info(camera: str) -> str:
     return f"camera/{camera}/camera_info"
 
 
+def camera_pose(camera: str) -> str:
+    """Where a camera that does not move is, in the robot's base frame: told once, by a simulator."""
+    return f"camera/{camera}/pose"
+
+
 def aligned_depth(camera: str) -> str:
     return f"camera/{camera}/aligned_depth/image_raw"
 
@@ -110,6 +115,7 @@ def contract(spec: RobotSpec) -> tuple[TopicEntry, ...]:
         for entry in (
             pictures(camera),
             TopicEntry(camera_info(camera.name), CameraInfo, sensor=True),
+            TopicEntry(camera_pose(camera.name), PoseStamped, latched=True),
             *([TopicEntry(aligned_depth(camera.name), Image, sensor=True)] if camera.depth else []),
         )
     ]

@@ -17,6 +17,7 @@ def test_equal_to_scipy(first: np.ndarray, second: np.ndarray) -> None:
     a, b = Rotation.from_rotvec(first), Rotation.from_rotvec(second)
     same = Rotation.from_quat(se3.quaternion(first)) * a.inv()
     assert same.magnitude() < 1e-9
+    np.testing.assert_allclose(se3.matrix(2.0 * se3.quaternion(first)), a.as_matrix(), atol=1e-9)
     assert (Rotation.from_rotvec(se3.turned(first, second)) * (a * b).inv()).magnitude() < 1e-7
     assert (Rotation.from_rotvec(se3.turn_between(first, second)) * (a.inv() * b).inv()).magnitude() < 1e-7
 
@@ -38,6 +39,8 @@ def test_small_turns_are_kept(tiny: float) -> None:
 def test_any_leading_dimensions() -> None:
     vectors = np.random.default_rng(0).normal(size=(2, 5, 3))
     together = se3.turned(vectors, vectors[:, ::-1])
+    matrices = se3.matrix(se3.quaternion(vectors))
     for i in range(2):
         for k in range(5):
             np.testing.assert_allclose(together[i, k], se3.turned(vectors[i, k], vectors[i, 4 - k]))
+            np.testing.assert_allclose(matrices[i, k], se3.matrix(se3.quaternion(vectors[i, k])))

@@ -8,6 +8,7 @@ import pytest
 if importlib.util.find_spec("mujoco") is None:
     pytest.skip("needs the sim extra", allow_module_level=True)
 
+from robot_stack.core.camera import CameraModel
 from robot_stack.core.errors import BadFileError, UnknownNameError
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.core.safety import Guard, GuardReason
@@ -147,3 +148,31 @@ def test_two_arms_that_are_sent_towards_each_other_do_not_meet() -> None:
     columns = [TWO.action_names.index(name) for tool in TWO.tools for name in tool.joints]
     points = kinematics.points(guard.in_force[None, columns])[0]
     assert points[:7, 1].min() > 0.02 and points[7:, 1].max() < -0.02
+
+
+def test_a_standing_camera_shows_the_cube_where_it_projects_it_and_one_on_the_arm_has_no_place() -> None:
+    import mujoco
+
+    cell = SimCell(MODEL, CellNames(JOINTS), HOME)
+    place = cell.camera_pose("front")
+    assert place is not None
+    assert cell.camera_pose("wrist") is None
+    with pytest.raises(UnknownNameError, match="valid: front, wrist"):
+        cell.camera_pose("rear")
+    width, height = 160, 120
+    focal = SimCamera(cell, "front", width, height).focal_px
+    k = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
+    camera = CameraModel(width, height, k, place)
+    renderer = mujoco.Renderer(cell.model, height, width)
+    renderer.enable_segmentation_rendering()
+    body = cell.model.body("cube")
+    geoms = range(body.geomadr[0], body.geomadr[0] + body.geomnum[0])
+    for seed in range(4):
+        cell.reset(seed)
+        renderer.update_scene(cell.data, "front")
+        shown = np.argwhere(np.isin(renderer.render()[..., 0], list(geoms)))[:, ::-1]
+        assert len(shown) > 8
+        pixel, depth = camera.project(cell.data.body("cube").xpos)
+        assert 0.3 < depth < 2.0
+        assert np.linalg.norm(shown.mean(axis=0) - pixel) < 1.0
+    renderer.close()

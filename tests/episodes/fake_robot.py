@@ -1,6 +1,6 @@
 """Logs of a robot that does not exist, written message by message as the nodes do in lock-step."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from rosbags.typesys import Stores, get_typestore
 
+from robot_stack.core.camera_facts import CameraFacts, facts_to_record
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.core.types import FloatArray, ImageArray
 from robot_stack.episodes.log_writer import EpisodeLogWriter, LogSettings
@@ -97,11 +98,20 @@ class FakeEpisode:
                 yield message("intervention", "std_msgs/msg/Bool", stamp, data=self.interventions[k])
         yield message("evaluation/success", "std_msgs/msg/Bool", self.stamps[-1], data=self.success[-1])
 
-    def record(self, folder: Path, name: str = "episode", label: str = "success", **facts: Any) -> Path:
-        """A finished log of this episode."""
+    def record(
+        self,
+        folder: Path,
+        name: str = "episode",
+        label: str = "success",
+        cameras: Mapping[str, CameraFacts] | None = None,
+        **facts: Any,
+    ) -> Path:
+        """A finished log of this episode; ``cameras``: what the recorder knew of them."""
         writer = EpisodeLogWriter(folder, meta(name, **facts), SETTINGS)
-        for entry in self.wire():
+        for number, entry in enumerate(self.wire()):
             writer.write(*entry)
+            if number == 5 and cameras:
+                writer.describe_cameras(facts_to_record(cameras))
         return writer.close(label)
 
 

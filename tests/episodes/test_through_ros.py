@@ -34,8 +34,11 @@ def test_an_episode_through_ros_and_mcap_is_the_one_of_the_simulator(tmp_path: P
     collect_task(spec(), CollectionPlan(TASK, {"expert": [SEED]}), tmp_path / "direct")
 
     [recorded], [direct] = load_episodes(tmp_path / "data", spec=spec()), load_episodes(tmp_path / "direct", spec=spec())
-    for name in ("instruction", "task", "source", "success", "first_success"):
+    for name in ("instruction", "task", "source", "success", "first_success", "rate_hz"):
         assert getattr(recorded, name) == getattr(direct, name), name
+    assert set(recorded.cameras) == set(direct.cameras) == {"front"}
+    ours, theirs = recorded.cameras["front"], direct.cameras["front"]
+    assert (ours.T_base_camera, ours.k.tolist()) == (theirs.T_base_camera, theirs.k.tolist())
     assert np.array_equal(recorded.images["front"], direct.images["front"])
     for name in ("state", "commanded", "deltas"):
         np.testing.assert_allclose(getattr(recorded, name), getattr(direct, name), atol=1e-6, err_msg=name)

@@ -81,7 +81,7 @@ def test_an_occupied_domain_is_refused_and_avoided(monkeypatch: pytest.MonkeyPat
     ("arguments", "error", "message"),
     [
         (["--task", "fly-v3"], UnknownNameError, "unknown task 'fly-v3'; valid: assembly-v3"),
-        (["--behaviour", "lazy"], UnknownNameError, "valid: expert, noisy, onnx:<folder>, random"),
+        (["--behaviour", "lazy"], UnknownNameError, "valid: careless, expert, noisy, onnx:<folder>, random"),
         (["--behaviour", "onnx:/nowhere"], BadFileError, "no such folder"),
         (["--seeds", "5"], ProphRLError, "expected A:B"),
         (["--horizon", "0"], ProphRLError, "at least one tick"),

@@ -217,6 +217,35 @@ def test_pictures_of_another_size_are_resized_and_late_stamps_set_back_once(
     assert 60e9 <= now_ns - stamps(spy, RAW)[-1] < 110e9  # once, not twice
 
 
+def calibration(folder: Path, width: int, height: int) -> str:
+    """A file of camera_info_manager for pictures of that size."""
+    path = folder / "lens.yaml"
+    lens: dict[str, Any] = {"image_width": width, "image_height": height, "distortion_model": "equidistant"}
+    lens["camera_matrix"] = {"rows": 3, "cols": 3, "data": [50.0, 0.0, 31.5, 0.0, 52.0, 23.5, 0.0, 0.0, 1.0]}
+    lens["distortion_coefficients"] = {"rows": 1, "cols": 4, "data": [0.1, 0.2, 0.3, 0.4]}
+    path.write_text(yaml.safe_dump(lens))
+    return str(path)
+
+
+def test_a_calibrated_lens_is_told_at_the_size_of_the_pictures(
+    spy: Spy, start: Callable[..., Processes], tmp_path: Path
+) -> None:
+    spy.listen(INFO, CameraInfo)
+    path = robot(tmp_path, width=32, height=24)
+    film = str(write_film(tmp_path / "film.avi", 6))
+    start(robot=path, device=film, resize=True, intrinsics=calibration(tmp_path, WIDTH, HEIGHT))
+    until(lambda: spy.heard[INFO], "the lens")
+    info = spy.heard[INFO][0][1]
+    assert (info.width, info.height, info.distortion_model, list(info.d)) == (32, 24, "equidistant", [0.1, 0.2, 0.3, 0.4])
+    np.testing.assert_allclose(info.k, [25.0, 0.0, 15.5, 0.0, 26.0, 11.5, 0.0, 0.0, 1.0])  # middles stay middles
+
+
+def test_a_lens_that_was_calibrated_for_other_pictures_is_refused(start: Callable[..., Processes], tmp_path: Path) -> None:
+    film = str(write_film(tmp_path / "film.avi", 6))
+    said = refusal(start, tmp_path, robot=robot(tmp_path), device=film, intrinsics=calibration(tmp_path, 640, 480))
+    assert "lens.yaml does not fit camera front (film.avi)" in said and "640x480 there, 64x48 here" in said
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
@@ -225,6 +254,7 @@ def test_pictures_of_another_size_are_resized_and_late_stamps_set_back_once(
         ({"device": "notes.txt"}, "notes.txt: cannot be played; what can ends in .mp4"),
         ({"device": "missing.mp4"}, "missing.mp4: no such file"),
         ({"driver": "opencv", "device": "/dev/video97"}, "unknown video device '/dev/video97'"),
+        ({"intrinsics": "missing.yaml"}, "missing.yaml: cannot be read as YAML"),
         ({"quality": 3}, "unknown parameter of node camera 'quality'"),
         ({"device": 0}, "parameter 'device' to '0' of type 'INTEGER', expecting type 'STRING'"),
         ({"jpeg_quality": 0}, "jpeg_quality must be from 1 to 95, got 0"),

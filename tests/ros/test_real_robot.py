@@ -55,7 +55,8 @@ def test_an_external_arm_gets_cameras_kinematics_and_an_executor() -> None:
         "resize": True,
         "latency_ms": 30.0,
     }.items() <= wrist.parameters.items()
-    assert "capture_width" not in front.parameters
+    assert "capture_width" not in front.parameters and "intrinsics" not in front.parameters
+    assert nodes["recorder"].parameters["cell"] == str(EXAMPLE.resolve())
     assert nodes["executor"].parameters["target_in_force"] is False  # nobody tells it; motion starts where the arm is
     assert sorted(nodes, key=lambda name: nodes[name].stops)[:2] == ["teleop", "executor"]
     assert nodes["recorder"].stops is nodes["camera_front"].stops is Stops.LAST
@@ -70,6 +71,15 @@ def test_a_robot_of_lerobot_is_driven_by_the_device_file_that_its_cell_names(tmp
     assert nodes["lerobot_robot"].parameters["device"] == "so101"
     assert list(yaml.safe_load(nodes["lerobot_robot"].parameter_file.read_text())) == ["lerobot_robot"]
     assert nodes["executor"].parameters["target_in_force"] is True
+
+
+def test_a_calibrated_camera_is_told_its_lens(tmp_path: Path) -> None:
+    cameras = yaml.safe_load(EXAMPLE.read_text())["cameras"]
+    cameras[1]["intrinsics"] = "lens.yaml"
+    (tmp_path / "lens.yaml").touch()
+    setup = Setup(robot="ur5e", cell=cell_file(tmp_path, cameras=cameras), source="nobody")
+    nodes = {node.name: node for node in processes(setup)}
+    assert nodes["camera_wrist"].parameters["intrinsics"] == str(tmp_path / "lens.yaml")
 
 
 def test_simulated_robots_need_no_cell_and_are_stopped_after_the_executor(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("rclpy", reason="needs the ros extra")
 
 
+from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
@@ -139,3 +140,15 @@ def test_messages_of_another_type_are_told_with_the_type_that_is_expected(cell: 
     log = cell.logs / "executor.log"
     until(lambda: "ee_pose: std_msgs/msg/String, expected geometry_msgs/msg/PoseStamped" in log.read_text(), "the complaint")
     cell.spy.node.destroy_publisher(wrong)
+
+
+def test_only_a_camera_that_stands_still_tells_where_it_is(cell: Cell) -> None:
+    heard: dict[str, PoseStamped] = {}
+    for name in SPEC.camera_names:
+        topic = topics.camera_pose(name)
+        cell.spy.node.create_subscription(PoseStamped, topic, lambda m, name=name: heard.update({name: m}), topics.LATCHED)
+    until(lambda: "front" in heard, "the place of the front camera")
+    place = heard["front"].pose.position
+    assert (place.x, place.y, place.z) == (1.15, 0.0, 0.7)  # config/model/ur5e_cell.xml
+    assert heard["front"].header.frame_id == SPEC.base_frame
+    assert cell.spy.node.count_publishers(topics.camera_pose("wrist")) == 0
