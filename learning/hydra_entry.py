@@ -11,21 +11,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.utils import get_method, instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from robot_stack.core.errors import ProphRLError, UnknownNameError
+from learning.data_sources import Dataset, Source, load_sources, paths_of
+from robot_stack.core.errors import BadFileError, ProphRLError, UnknownNameError
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.paths import config_dir, robot_file
 from robot_stack.run_dir import stage_dir
 
 ROOT = "prophrl"
+DATA, EPISODES, MIXTURE = "data", "episodes", "mixture"
+FOLDERS_OF_EPISODES = (EPISODES, "npz_clips")  # kinds of data that ``episode_store.load_all`` reads
 ANY_TASK = "metaworld"  # config/task file of the tasks that have none of their own
 TASK_NAMES = "robot_stack.drivers.sim_metaworld.task_names"  # by name, like every `_target_` of the configuration
 
@@ -89,10 +93,73 @@ def robot_spec(config: DictConfig) -> RobotSpec:
 
 
 def data_paths(config: DictConfig) -> list[Path]:
-    """The dataset folders that ``data`` names: none, one or several."""
-    if config.data is None:
+    """The folders of episodes that ``data`` names: none, one or several; for stages that need nothing else.
+
+    Raises:
+        ProphRLError: ``data`` is of a kind that folders alone do not describe.
+    """
+    kind = _data_kind(config.data)
+    if kind not in FOLDERS_OF_EPISODES:
+        valid = " or ".join(f"data={name}" for name in FOLDERS_OF_EPISODES)
+        raise ProphRLError(f"this stage does not read data={kind}, only data=<folder> ({valid}) of episodes of the robot")
+    return paths_of(config.data.path or ())
+
+
+def load_data(config: DictConfig, least_frames: int = 1) -> list[Dataset]:
+    """The episodes that ``data`` names, whatever their kind; none where it names none.
+
+    Args:
+        config: of the stage.
+        least_frames: episodes with fewer frames are named and left out.
+
+    Raises:
+        ProphRLError: a source is not what it should be, or has no usable episode; single broken episodes are only left out.
+    """
+    if "sources" not in config.data and config.data.path is None:
         return []
-    return [Path(item) for item in ([config.data] if isinstance(config.data, str) else config.data)]
+    return load_sources(_sources(config.data), robot_spec(config), least_frames)
+
+
+def _sources(node: DictConfig) -> list[Source]:
+    if "sources" not in node:
+        return [build(node)]
+    sources: Any = node.sources
+    if isinstance(sources, str):
+        try:
+            sources = OmegaConf.create(yaml.safe_load(Path(sources).read_text(encoding="utf-8")))
+        except (OSError, yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
+            raise BadFileError(node.sources, f"cannot be read as YAML: {error}") from error
+    if not isinstance(sources, ListConfig) or not sources:
+        raise ProphRLError(f"data.sources must be a list of sources, each with kind and path, got {sources!r}")
+    return [build(_source_of_mixture(entry, number)) for number, entry in enumerate(sources)]
+
+
+def _source_of_mixture(entry: Any, number: int) -> DictConfig:
+    """The settings of an entry upon those of its kind."""
+    where = f"data.sources[{number}]"
+    kinds = sorted({file.stem for file in (config_dir() / DATA).glob("*.yaml")} - {MIXTURE})
+    if not isinstance(entry, DictConfig) or "kind" not in entry:
+        raise ProphRLError(f"{where} must tell its kind ({', '.join(kinds)}) and its path, got {entry!r}")
+    if entry.kind not in kinds:
+        raise UnknownNameError(f"kind of {where}", str(entry.kind), kinds)
+    known = OmegaConf.load(config_dir() / DATA / f"{entry.kind}.yaml")
+    assert isinstance(known, DictConfig)
+    given = {str(key): value for key, value in entry.items() if key != "kind"}
+    for key in given:
+        if key not in known.keys():  # noqa: SIM118 - `in` alone denies mandatory settings
+            raise UnknownNameError(f"setting in {where}", key, [str(name) for name in known if name != "_target_"])
+    merged = OmegaConf.merge(known, given)
+    assert isinstance(merged, DictConfig)
+    if OmegaConf.is_missing(merged, "path") or merged.path is None:
+        raise ProphRLError(f"{where} ({entry.kind}) needs a path")
+    return merged
+
+
+def _data_kind(node: DictConfig) -> str:
+    """Which file of ``config/data`` a configuration was made from."""
+    target = node.get("_target_")
+    files = (config_dir() / DATA).glob("*.yaml")
+    return next(file.stem for file in files if OmegaConf.select(OmegaConf.load(file), "_target_") == target)
 
 
 def _parse(argv: Sequence[str]) -> list[Override]:
@@ -107,11 +174,18 @@ def _is_group(override: Override) -> bool:
 
 
 def _group_override(override: Override) -> list[str]:
-    """The override as Hydra takes it; a Meta-World task without a file of its own becomes the general file and a name."""
+    """The override as Hydra takes it.
+
+    A Meta-World task without a file of its own becomes the general file and a name; folders of data become the kind that
+    recognises them.
+    """
     group, option = override.key_or_group, str(override.value())
     valid = [file.stem for file in (config_dir() / group).glob("*.yaml")]
     if option in valid:
         return [f"{group}={option}"]
+    if group == DATA:
+        folders = str(override.input_line).partition("=")[2]
+        return [f"{DATA}={EPISODES}"] if override.value() is None else [f"{DATA}={EPISODES}", f"{DATA}.path={folders}"]
     if group == "task":
         tasks = _simulated_tasks()
         if option in tasks or (not tasks and option.endswith("-v3")):
@@ -192,6 +266,8 @@ def _help(config: DictConfig, stage: str) -> str:
     folders = sorted(folder for folder in config_dir().iterdir() if folder.is_dir() and folder.name in config)
     groups = "\n".join(f"  {folder.name}: {', '.join(sorted(f.stem for f in folder.glob('*.yaml')))}" for folder in folders)
     return (
-        f"usage: prophrl {stage} [key=value ...]\n\nChoices (group=option; any Meta-World task: task=<name>-v3):\n{groups}\n\n"
+        f"usage: prophrl {stage} [key=value ...]\n\nChoices (group=option; any Meta-World task: task=<name>-v3):\n{groups}\n"
+        "data=<folder> and data=[<folder>,...] are short for data=episodes data.path=...; where a folder is called like a\n"
+        "choice, the choice is meant: write ./<folder> for the folder.\n\n"
         f"Settings (key=value) as they are now:\n{OmegaConf.to_yaml(config)}"
     )

@@ -102,12 +102,24 @@ def test_help_shows_choices_and_settings(capsys: pytest.CaptureFixture[str]) -> 
     assert "usage: prophrl train-policy" in shown
     assert "button-press-topdown-v3" in shown
     assert "seed: 7" in shown
+    assert "data: episodes, lerobot, logs, mixture, npz_clips" in shown
+    assert "data=<folder> and data=[<folder>,...] are short for data=episodes data.path=..." in shown
 
 
 def test_data_is_none_one_or_several() -> None:
     assert data_paths(compose([], "adapt")) == []
     assert data_paths(compose(["data=a"], "adapt")) == [Path("a")]
     assert data_paths(compose(["data=[a,b]"], "adapt")) == [Path("a"), Path("b")]
+    assert data_paths(compose(["data='my folder'"], "adapt")) == [Path("my folder")]
+    assert data_paths(compose(["data=null"], "adapt")) == []
+    assert data_paths(compose(["data.path=a"], "adapt")) == data_paths(compose(["data=episodes", "data.path=[a]"], "adapt"))
+
+
+def test_settings_of_a_kind_of_data_are_checked() -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown setting in data 'pth'; valid: name, path, rate_hz, robot, weight"):
+        compose(["data=npz_clips", "data.pth=a"], "adapt")
+    with pytest.raises(ProphRLError, match=r"adapt needs a value for data\.path"):
+        compose(["data=npz_clips"], "adapt")
 
 
 def test_build_gives_plain_values() -> None:

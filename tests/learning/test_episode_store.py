@@ -15,7 +15,8 @@ from scipy.spatial.transform import Rotation
 from learning.episode import Episode
 from learning.episode_store import fingerprint_of, load_episodes, save_episode
 from robot_stack.core.actions import compose
-from robot_stack.core.errors import BadFileError, SpecMismatchError, UnknownNameError
+from robot_stack.core.camera import CameraModel, Pose
+from robot_stack.core.errors import BadFileError, ProphRLError, ShapeError, SpecMismatchError, UnknownNameError
 from robot_stack.core.robot_spec import ActionKind, RobotSpec
 from robot_stack.paths import robot_file
 from tests.episodes.fake_robot import FakeEpisode, spec
@@ -28,12 +29,19 @@ def other_robot() -> RobotSpec:
     return replace(RobotSpec.load(robot_file("sim_metaworld")), name="other")
 
 
+def camera_model(width: int, height: int, focal_px: float = 50.0) -> CameraModel:
+    k = np.array([[focal_px, 0.0, (width - 1) / 2], [0.0, focal_px, (height - 1) / 2], [0.0, 0.0, 1.0]])
+    pose = Pose((0.1, -0.2, 1.0 / 3.0), (1.0, 0.0, 0.0, 0.0))
+    return CameraModel(width, height, k, pose, "plumb_bob", (0.1, 0.0, 0.0, 0.0, 0.0))
+
+
 @st.composite
 def episodes(draw: st.DrawFn) -> Episode:
     length, actions, states = draw(st.integers(1, 4)), draw(st.integers(1, 7)), draw(st.integers(0, 7))
     numbers = st.floats(-1e6, 1e6, width=32)
     text = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
     height, width = draw(st.integers(1, 5)), draw(st.integers(1, 5))
+    tracks = hnp.arrays(np.float32, (length, 3), elements=numbers)
     return Episode(
         name=draw(st.from_regex(r"[A-Za-z0-9_@][A-Za-z0-9_@ .-]{0,20}", fullmatch=True)),
         images={
@@ -48,14 +56,22 @@ def episodes(draw: st.DrawFn) -> Episode:
         source=draw(text),
         success=draw(st.sampled_from([True, False, None])),
         first_success=draw(st.none() | st.integers(0, length - 1)),
+        rate_hz=draw(st.none() | st.floats(0.1, 1000.0)),
+        cameras={
+            camera: camera_model(width, height, draw(st.floats(1.0, 1e4)))
+            for camera in draw(st.sets(st.sampled_from(["front", "wrist", "left.hand"])))
+        },
+        positions=draw(st.dictionaries(st.sampled_from(["tool", "object", "goal"]), tracks)),
     )
 
 
 def assert_equal(found: Episode, expected: Episode) -> None:
-    for name in ("name", "instruction", "task", "source", "success", "first_success"):
+    for name in ("name", "instruction", "task", "source", "success", "first_success", "rate_hz", "cameras"):
         assert getattr(found, name) == getattr(expected, name), name
     assert found.images.keys() == expected.images.keys()
+    assert found.positions.keys() == expected.positions.keys()
     pairs = [(found.images[camera], expected.images[camera]) for camera in expected.images]
+    pairs += [(found.positions[thing], expected.positions[thing]) for thing in expected.positions]
     pairs += [(getattr(found, name), getattr(expected, name)) for name in ("state", "commanded", "deltas")]
     for ours, theirs in pairs:
         assert ours.dtype == theirs.dtype
@@ -76,6 +92,43 @@ def simple(name: str = "one", length: int = 3) -> Episode:
     zeros = np.zeros((length, 4), np.float32)
     images = {camera: np.zeros((length, 8, 8, 3), np.uint8) for camera in ("front", "wrist")}
     return Episode(name, images, zeros, zeros, zeros, "do it")
+
+
+def test_files_from_before_cameras_and_positions_still_load(tmp_path: Path) -> None:
+    """Such files have exactly the entries of an episode of which none of these is known."""
+    path = save_episode(tmp_path, simple())
+    with np.load(path) as archive:
+        assert not {name.split(".")[0] for name in archive.files} & {"rate_hz", "cameras", "positions"}
+    [found] = load_episodes(path)
+    assert (found.rate_hz, found.cameras, found.positions) == (None, {}, {})
+
+
+def test_one_camera_keeps_its_parameters_and_loses_those_of_others(tmp_path: Path) -> None:
+    models = {"front": camera_model(8, 8), "wrist": camera_model(8, 8, 70.0)}
+    tracks = {"object": np.ones((3, 3), np.float32)}
+    save_episode(tmp_path, replace(simple(), cameras=models, positions=tracks, rate_hz=20.0))
+    [found] = load_episodes(tmp_path, camera="wrist")
+    assert found.cameras == {"wrist": models["wrist"]}
+    assert (found.rate_hz, list(found.positions)) == (20.0, ["object"])
+
+
+def test_what_does_not_fit_the_episode_is_refused_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ShapeError, match=r"positions of mug in episode one has shape \[2, 3\], expected \[3, 3\]"):
+        replace(simple(), positions={"mug": np.zeros((2, 3), np.float32)})
+    with pytest.raises(ShapeError, match=r"camera wrist in episode one has shape \[8, 8\], expected \[16, 16\] as its calib"):
+        replace(simple(), cameras={"wrist": camera_model(16, 16)})
+    with pytest.raises(ProphRLError, match="rate_hz of episode one must be positive"):
+        replace(simple(), rate_hz=0.0)
+    with np.load(save_episode(tmp_path, replace(simple("two"), cameras={"front": camera_model(8, 8)}))) as archive:
+        arrays = {**archive}
+    for name, cameras in (("text", "{no JSON"), ("camera", '{"front": {"width": 8}}'), ("list", "[]")):
+        np.savez(tmp_path / f"{name}.npz", **arrays | {"cameras": np.array(cameras)})
+    with caplog.at_level(logging.WARNING):
+        assert [episode.name for episode in load_episodes(tmp_path)] == ["two"]
+    told = " ".join(record.getMessage() for record in caplog.records)
+    assert "text.npz: cameras is not JSON" in told
+    assert "camera.npz: cameras.front.height is missing" in told
+    assert "list.npz: cameras must be a mapping from name to camera, got list" in told
 
 
 def test_a_folder_is_read_in_the_order_of_names_and_one_camera_can_be_chosen(tmp_path: Path) -> None:
