@@ -27,7 +27,7 @@ ONNX = "onnx:"
 ROBOT_HELP = "a robot file in config/robot, or a path to one"
 DEVICE_HELP = (
     "keyboard, gamepad (its topic is joy), lerobot:<a device file in config/lerobot, or a path to one> for a teleoperator of "
-    "LeRobot, or a script: expert, noisy, random (default: %(default)s)"
+    "LeRobot, or a script: expert, careless, noisy, random (default: %(default)s)"
 )
 DEADMAN_HELP = (
     "for a teleoperator of LeRobot: what is held while the arm follows it: keyboard (space), gamepad, feature:<its own>"
@@ -49,7 +49,7 @@ class Actor:
 
     Attributes:
         setup: what to bring up for it.
-        source: its name in the episodes: "expert", "noisy", "random" or "policy:<hash>".
+        source: its name in the episodes: "expert", "careless", "noisy", "random" or "policy:<hash>".
         policy_hash: "" where it is no policy.
     """
 
@@ -67,7 +67,7 @@ def record_main(argv: list[str]) -> int:
     """``prophrl record``: episodes of a behaviour or a policy on a simulated robot, through the ROS nodes, in lock-step."""
     text = "Record episodes on a simulated robot, through the ROS nodes. What is in --out already is not recorded again."
     parser = _parser("record", text)
-    parser.add_argument("--behaviour", default="expert", help="expert, noisy, random, or onnx:<folder of an exported policy>")
+    parser.add_argument("--behaviour", default="expert", help="expert, careless, noisy, random, or onnx:<exported policy>")
     parser.add_argument(
         "--noise",
         type=float,
@@ -117,7 +117,7 @@ def up_main(argv: list[str]) -> int:
     parser.add_argument("--realtime-priority", type=int, default=0, help=PRIORITY_HELP)
     parser.add_argument(
         "--behaviour",
-        help="expert, noisy, random, keyboard or gamepad (default: expert on sim_metaworld; else nobody moves the arm)",
+        help="expert, careless, noisy, random, keyboard, gamepad (default: expert on sim_metaworld; else nobody moves the arm)",
     )
     parser.add_argument("--task", help=TASK_HELP)
     parser.add_argument("--instruction", default="", help="the task in words, for policies and logs of a real robot")

@@ -114,12 +114,14 @@ class EnvironmentStep:
         commanded: target in force after the chunk [N, A].
         success: whether the episode has been successful so far [N], bool; in imagination, the judge's verdict.
         info: further arrays by name, each with leading dimension N.
+        truncated: whether the horizon is reached; without one, never.
     """
 
     images: ImageArray
     commanded: FloatArray
     success: npt.NDArray[np.bool_]
     info: dict[str, Any] = field(default_factory=dict)
+    truncated: bool = False
 
 
 class VectorEnvironment(Protocol):

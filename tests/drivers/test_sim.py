@@ -11,7 +11,7 @@ from robot_stack.core.actions import compose
 from robot_stack.core.errors import ProphRLError, ShapeError, UnknownNameError
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.core.types import ActionChunk, FloatArray, Observation
-from robot_stack.drivers.behaviours import make_behaviour
+from robot_stack.drivers.behaviours import StuckGripper, make_behaviour
 from robot_stack.drivers.sim_collect import CollectionPlan, collect_task, run_episode
 from robot_stack.drivers.sim_metaworld import MetaWorldArm
 from robot_stack.drivers.sim_vector_env import SimVectorEnv
@@ -100,6 +100,32 @@ def test_expert_succeeds_and_random_motion_does_not(arm: MetaWorldArm) -> None:
     assert not all(outcomes["random"])
 
 
+def test_a_stuck_gripper_does_not_follow_for_a_while_and_then_does() -> None:
+    seen = set()
+    for seed in range(12):
+        gripper = StuckGripper(np.random.default_rng(seed))
+        wanted = np.tile([0.0, 1.0], 30)
+        sent = np.array([gripper.apply(np.array([0.1, 0.2, 0.3, opening]))[-1] for opening in wanted])
+        others = gripper.apply(np.array([0.1, 0.2, 0.3, 0.5]))[:3]
+        assert others.tolist() == [0.1, 0.2, 0.3]
+        off = np.flatnonzero(sent != wanted)
+        assert 0 < len(off) <= 10  # of a hold of at most 19 ticks, every second one differs
+        held = sent[off[0] : off[-1] + 1]
+        assert len(set(held)) == 1
+        seen.add(float(held[0]))
+        assert (sent[off[-1] + 2 :] == wanted[off[-1] + 2 :]).all()
+    assert seen == {0.0, 1.0}
+
+
+def test_the_careless_expert_succeeds_now_and_then(spec: RobotSpec) -> None:
+    arm = MetaWorldArm(spec, "push-v3")
+    outcomes = []
+    for seed in range(12):
+        behaviour = make_behaviour("careless", spec, "push-v3", np.random.default_rng(seed))
+        outcomes.append(run_episode(arm, behaviour, "e", "careless", seed, 30).success)
+    assert 0 < sum(map(bool, outcomes)) < len(outcomes)
+
+
 def test_recorded_deltas_reproduce_the_targets(arm: MetaWorldArm) -> None:
     behaviour = make_behaviour("noisy", arm.spec, TASK, np.random.default_rng(0))
     episode = run_episode(arm, behaviour, "e", "noisy", 5, horizon=10)
@@ -154,7 +180,7 @@ def test_vector_environment_guards_its_arms(spec: RobotSpec, env: SimVectorEnv) 
 def test_bad_requests_are_named(spec: RobotSpec, env: SimVectorEnv) -> None:
     with pytest.raises(UnknownNameError, match="unknown task 'button-v3'; valid: .*button-press-topdown-v3"):
         MetaWorldArm(spec, "button-v3")
-    with pytest.raises(UnknownNameError, match="unknown behaviour 'lazy'; valid: expert, noisy, random"):
+    with pytest.raises(UnknownNameError, match="unknown behaviour 'lazy'; valid: careless, expert, noisy, random"):
         make_behaviour("lazy", spec, TASK, np.random.default_rng(0))
     with pytest.raises(ShapeError, match="N <= 4"):
         env.reset(range(5))
