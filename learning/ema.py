@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Ema[Module: nn.Module]:
-    """A second copy of ``module`` whose weights follow slowly.
+    """A second copy of ``module`` whose weights follow slowly; those that are not trained it shares.
 
     The decay is warmed up as min(decay, (1 + n) / (10 + n)) after n updates, so that a short training does not keep its
     random initial weights in the average.
@@ -22,7 +22,8 @@ class Ema[Module: nn.Module]:
             raise ValueError(f"EMA decay must be in [0, 1), got {decay}")
         self.decay = decay
         self.updates = 0
-        self.module: Module = copy.deepcopy(module).eval().requires_grad_(False)
+        frozen = {id(parameter): parameter for parameter in module.parameters() if not parameter.requires_grad}
+        self.module: Module = copy.deepcopy(module, dict(frozen)).eval().requires_grad_(False)
 
     @torch.no_grad()
     def update(self, module: Module) -> None:
@@ -31,6 +32,7 @@ class Ema[Module: nn.Module]:
         self.updates += 1
         ours: dict[str, Tensor] = dict(self.module.named_parameters())
         for name, parameter in module.named_parameters():
-            ours[name].lerp_(parameter, 1.0 - decay)
+            if ours[name] is not parameter:
+                ours[name].lerp_(parameter, 1.0 - decay)
         for mine, theirs in zip(self.module.buffers(), module.buffers(), strict=True):
             mine.copy_(theirs)
