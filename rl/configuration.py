@@ -72,7 +72,7 @@ def practice(config: DictConfig, settings: PracticeSettings, truth: Trials) -> P
 
     def starts(prophet: Prophet) -> list[StartContext]:
         if settings.starts_from == RESETS:
-            return starts_from_resets(truth, prophet, settings.starts)
+            return starts_from_resets(truth, settings.starts)
         return starts_from_episodes(data_paths(config), prophet, spec, settings.starts, config.seed)
 
     folders = checkpoint_folder(config, "world_model"), checkpoint_folder(config, "judge")

@@ -96,8 +96,8 @@ def in_imagination(
     prophet = load_prophet(world)
     moments = starts(prophet)
     identity: dict[str, object] = {
-        "world model": file_hash(world / prophet_files.TRANSFORMER),
-        "judge": file_hash(judge / judge_files.WEIGHTS),
+        "world model": prophet_files.weights_hash(world),
+        "judge": file_hash(judge / judge_files.MANIFEST),
     }
     referee = load_judge(judge)
     imagined = ImaginedEnv(prophet, referee, moments, spec, sampler)
@@ -105,13 +105,12 @@ def in_imagination(
     return Practice(environment, range(len(moments)), is_true=False, identity=identity)
 
 
-def starts_from_resets(truth: Trials, prophet: Prophet, count: int) -> list[StartContext]:
+def starts_from_resets(truth: Trials, count: int) -> list[StartContext]:
     """Start frames of ``count`` scenes that are set up and photographed but not acted in."""
-    offsets = prophet.settings.context_offsets
     seeds, starts = truth.seeds("rl_practice", count), []
     for first in range(0, count, truth.settings.batch):
         seen = truth.environment.reset(seeds[first : first + truth.settings.batch])
-        starts += [StartContext.at_rest(*moment, offsets) for moment in zip(seen.images, seen.commanded, strict=True)]
+        starts += [StartContext.at_rest(*moment) for moment in zip(seen.images, seen.commanded, strict=True)]
     return starts
 
 
@@ -125,5 +124,4 @@ def starts_from_episodes(paths: Sequence[Path], prophet: Prophet, spec: RobotSpe
     if not episodes:
         raise ProphRLError("no episodes to start from: give data=<dataset folder>, or rl.practice.starts_from=resets")
     chosen = generator(run, "start episodes").permutation(len(episodes))[:count]
-    camera, offsets = prophet.manifest.camera, prophet.settings.context_offsets
-    return [StartContext.of_episode(episodes[row], camera, 0, offsets) for row in chosen]
+    return [StartContext.of_episode(episodes[row], prophet.domain.camera, 0, prophet.settings.span) for row in chosen]

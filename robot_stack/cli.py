@@ -58,8 +58,11 @@ COMMANDS: dict[str, Command] = {
         "world_model.train:collect_main", "episodes of many tasks straight from the simulator", LEARN
     ),
     "pretrain-world-model": Command(
-        "world_model.train:pretrain_main", "train Prophet from nothing (weights are shipped)", LEARN
+        "world_model.train:pretrain_main",
+        "make the weights of Prophet that are shipped",
+        LEARN,
     ),
+    "train-world-model": Command("world_model.train:train_main", "train Prophet from nothing, or from a base model", LEARN),
     "adapt": Command("world_model.train:adapt_main", "adapt Prophet to the episodes of this robot", LEARN),
     "evaluate-world-model": Command("world_model.evaluate:main", "compare imagined with real video", LEARN),
     "train-judge": Command("world_model.judge_train:main", "teach the judge of success on real and imagined video", LEARN),

@@ -16,6 +16,7 @@ from robot_stack.charts import Bar, Curve, interval_chart, line_chart, rounded
 from robot_stack.core.statistics import Interval
 from robot_stack.report_data import Outcome, RunFiles
 from robot_stack.run_dir import run_dir
+from robot_stack.stages import Manifest
 
 LOG = logging.getLogger(__name__)
 LABELS = {
@@ -208,14 +209,25 @@ def _imagination(files: RunFiles) -> str:
         source = f"data:{mime};base64,{base64.b64encode(path.read_bytes()).decode()}"
         caption = escape(path.stem.replace("-", " ").replace("_", " "))
         wide = " wide" if path.suffix == ".png" else ""
-        films.append(
-            f'<figure class="card{wide}"><img alt="{caption}" src="{source}"><figcaption>{caption}</figcaption></figure>'
+        shown = (
+            f'<video aria-label="{caption}" src="{source}" autoplay loop muted playsinline controls></video>'
+            if mime.startswith("video/")
+            else f'<img alt="{caption}" src="{source}">'
         )
+        films.append(f'<figure class="card{wide}">{shown}<figcaption>{caption}</figcaption></figure>')
     return _section(
         "What Prophet imagines",
         "Episodes that Prophet was never trained on, played again in imagination from their first frame, with their actions.",
-        f'<div class="films">{"".join(films)}</div><br>{_card("Figures", _figures_table(manifest.figures))}',
+        f'<div class="films">{"".join(films)}</div><br>{_card("Figures", _figures_of_imagination(files, manifest))}',
     )
+
+
+def _figures_of_imagination(files: RunFiles, manifest: Manifest) -> str:
+    """The tables that the evaluation printed; of a run without them, its figures."""
+    tables = files.folder(manifest) / "figures.txt"
+    if not tables.is_file():
+        return _figures_table(manifest.figures)
+    return f"<pre>{escape(tables.read_text(encoding='utf-8'))}</pre>"
 
 
 def _judge(files: RunFiles) -> str:

@@ -13,7 +13,7 @@ from robot_stack.run_dir import stage_dir
 from robot_stack.stages import Manifest
 
 OUTCOME_FILES = ("evaluation.json", "results.json")  # of `prophrl evaluate` and `prophrl deploy`
-MEDIA = {".webp": "image/webp", ".gif": "image/gif", ".png": "image/png"}  # animations come first on the page
+MEDIA = {".mp4": "video/mp4", ".webp": "image/webp", ".gif": "image/gif", ".png": "image/png"}  # films come first on the page
 
 
 @dataclass(frozen=True)

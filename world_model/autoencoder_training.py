@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from learning.fitting import FitSettings, StepSeeds, fit
 from world_model.autoencoder import Autoencoder
-from world_model.fitting import FitSettings, StepSeeds, fit
 from world_model.frames import FrameSet
 
 LINEAR_START_FRAMES = 4096
@@ -44,8 +44,8 @@ def autoencoder_loss(
         weights: of the pixels [B, 1, H, W].
         noise: standard normal [B, C, h, w].
     """
-    latents = network.encode(images)
-    error = network.decode(latents + settings.latent_noise * noise) - images
+    latents = network.encode_frames(images)
+    error = network.decode_frames(latents + settings.latent_noise * noise) - images
     squared = error.square()
     loss = (weights * (squared + settings.absolute * error.abs())).mean()
     # Keeps the latents' size about one, so that noise levels keep their meaning.
@@ -73,15 +73,16 @@ def fit_autoencoder(
     if linear_start:
         step = max(1, len(frames) // LINEAR_START_FRAMES)
         network.start_linear(frames.images_at(torch.arange(0, len(frames), step).numpy()))
-    size, channels = network.settings.latent_size, network.settings.channels
+    shape = network.shape
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on a CPU
 
-    def loss_of_step(seeds: StepSeeds) -> Mapping[str, Tensor]:
+    def loss_of_step(learner: Autoencoder, seeds: StepSeeds) -> Mapping[str, Tensor]:
+        device = learner.mean_colour.device
         rows = seeds.draw.integers(len(frames), size=settings.batch_size)
-        noise = torch.randn(len(rows), channels, size, size, generator=seeds.noise)
-        images = frames.images_at(rows).contiguous(memory_format=torch.channels_last)
-        weights = frames.weights_at(rows, loss.moving_weight, loss.object_weight)
-        return autoencoder_loss(network, images, weights, loss, noise)
+        noise = torch.randn(len(rows), shape.channels, shape.size, shape.size, generator=seeds.noise).to(device)
+        images = frames.images_at(rows).to(device).contiguous(memory_format=torch.channels_last)
+        weights = frames.weights_at(rows, loss.moving_weight, loss.object_weight).to(device)
+        return autoencoder_loss(learner, images, weights, loss, noise)
 
     return fit(
         network, loss_of_step, settings, purpose="autoencoder", run=run, folder=folder, identity=identity, progress=progress

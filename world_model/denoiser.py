@@ -1,16 +1,21 @@
 """What Prophet's transformer predicts and the loss that teaches it.
 
-Shapes as in ``prophet.py``. x_t = t noise + (1 - t) x_0 with t = 1 noise, t = 0 data; the network predicts x_0, with an
-anchor as the change from the present frame.
+Shapes as in ``condition.py``. x_t = t noise + (1 - t) x_0 with t = 1 noise, t = 0 data; the network predicts x_0 (with an
+anchor as the change from the present frame), or the velocity noise - x_0, as its base model was trained.
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from world_model.latents import Windows
-from world_model.prophet import ActionCondition, ProphetTransformer
+from world_model.condition import Condition
+from world_model.latents import FOREGROUND_LATENT, Windows
+from world_model.prophet import Prepared, ProphetTransformer
+from world_model.sizes import VELOCITY, ProphetSettings
+
+FOCUS_LIMIT = 100.0  # of a cell's error against the mean one
 
 
 @dataclass(frozen=True)
@@ -18,47 +23,90 @@ class DenoiserSettings:
     """The loss and what makes it robust.
 
     Attributes:
-        moving_weight: added weight of cells that move, at most.
+        moving_weight: added weight of cells that move in the episode, at most.
+        change_weight: added weight of cells that change within the clip, at most: the arm on its way and what it touches.
+        focus: cells count with the power ``focus`` of their own error as well: what the network cannot do yet, and that is what
+            happens to small things at contact; 0: all errors alike.
         pure_noise: share of the clips trained at t = 1, where one sampling step begins; the others have t uniform in 0..1.
-        context_noise: largest std of the noise on context latents; its level is uniform from 0.
+            With 1 the network is a one-step regression.
+        context_noise: largest std of the noise on given and history latents; its level is uniform from 0.
         self_forcing: share of the batches whose context is the model's own output.
         self_forcing_after: step from which on.
         self_forcing_chunks: chunks of own output before the window, at most.
     """
 
     moving_weight: float = 4.0
+    change_weight: float = 0.0
+    focus: float = 0.0
     pure_noise: float = 0.7
     context_noise: float = 0.1
     self_forcing: float = 0.4
     self_forcing_after: int = 500
     self_forcing_chunks: int = 2
 
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.pure_noise <= 1.0 or not 0.0 <= self.self_forcing <= 1.0:
+            raise ValueError("pure_noise and self_forcing must be in [0, 1]")
 
-def predict_clean(network: ProphetTransformer, x_t: Tensor, t: Tensor, context: Tensor, condition: ActionCondition) -> Tensor:
-    """The network's x_0 [B, C, H, h, w] of ``x_t`` at noise level ``t`` [B]."""
-    output = network(x_t, t, context, condition)
-    return context[:, :, -1:] + output if network.config.anchor else output
+
+def predict_clean(
+    network: ProphetTransformer,
+    settings: ProphetSettings,
+    x_t: Tensor,
+    t: Tensor,
+    context: Tensor,
+    condition: Condition | Prepared,
+) -> Tensor:
+    """The network's x_0 [B, C, n, h, w] of ``x_t`` at noise level ``t`` [B]."""
+    output = network(x_t, t, context, condition).float()
+    if settings.prediction == VELOCITY:
+        return x_t - t[:, None, None, None, None] * output
+    return context[:, :, -1:] + output if settings.anchor else output
 
 
 def denoising_loss(
-    network: ProphetTransformer, windows: Windows, mask: Tensor, settings: DenoiserSettings, noise: torch.Generator
+    network: ProphetTransformer,
+    shape: ProphetSettings,
+    windows: Windows,
+    settings: DenoiserSettings,
+    noise: torch.Generator,
 ) -> dict[str, Tensor]:
-    """Weighted squared error of x_0.
+    """Weighted squared error of x_0, or of the velocity.
 
     Args:
-        mask: action slots in use [S].
-        noise: for noise levels and noise.
+        shape: of the transformer.
+        noise: for noise levels and noise; a CPU generator.
     """
-    batch = len(windows.future)
+    future = windows.future
+    batch = len(future)
     pure = torch.rand(batch, generator=noise) < settings.pure_noise
-    t = torch.where(pure, 1.0, torch.rand(batch, generator=noise))
-    epsilon = torch.randn(windows.future.shape, generator=noise)
+    t = torch.where(pure, 1.0, torch.rand(batch, generator=noise)).to(future)
+    epsilon = torch.randn(future.shape, generator=noise).to(future)
     level = t[:, None, None, None, None]
-    x_t = level * epsilon + (1.0 - level) * windows.future
-    context_std = settings.context_noise * torch.rand(batch, 1, 1, 1, 1, generator=noise)
-    context = windows.context + context_std * torch.randn(windows.context.shape, generator=noise)
-    x_0 = predict_clean(network, x_t, t, context, ActionCondition(windows.deltas, windows.poses, mask))
-    squared = (x_0 - windows.future).square()
-    weighted = (1.0 + settings.moving_weight * windows.weight) * squared
-    still = (windows.context[:, :, -1:] - windows.future).square().mean()
-    return {"loss": weighted.mean(), "error": squared.mean(), "error_of_copy": still}
+    x_t = level * epsilon + (1.0 - level) * future
+    blurred = _with_noise(windows, settings.context_noise, noise)
+    x_0 = predict_clean(network, shape, x_t, t, blurred.context, blurred.condition)
+    squared = (x_0 - future).square()
+    present = windows.context[:, :, -1:]
+    changed = ((future - present).square().mean(dim=1, keepdim=True).sqrt() / FOREGROUND_LATENT).clamp_max(1.0)
+    weights = 1.0 + settings.moving_weight * windows.moving + settings.change_weight * changed
+    if settings.focus:
+        own = squared.detach().mean(dim=1, keepdim=True)
+        emphasis = (own / own.mean()).clamp_max(FOCUS_LIMIT) ** settings.focus
+        weights = weights * emphasis / emphasis.mean()
+    if shape.prediction == VELOCITY:  # the error of v is that of x_0 divided by t
+        weights = weights / level.square().clamp_min(1e-4)
+    still = (present - future).square().mean()
+    return {"loss": (weights * squared).mean(), "error": squared.mean(), "error_of_copy": still}
+
+
+def _with_noise(windows: Windows, largest: float, noise: torch.Generator) -> Windows:
+    """Given and history frames with noise: the model's own output will not be perfect either."""
+    level = largest * torch.rand(len(windows.context), 1, 1, 1, 1, generator=noise).to(windows.context)
+    context = windows.context + level * torch.randn(windows.context.shape, generator=noise).to(windows.context)
+    condition = windows.condition
+    if condition.history is not None:
+        latents = condition.history.latents
+        latents = latents + level * torch.randn(latents.shape, generator=noise).to(latents)
+        condition = dataclasses.replace(condition, history=dataclasses.replace(condition.history, latents=latents))
+    return dataclasses.replace(windows, context=context, condition=condition)

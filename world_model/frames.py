@@ -12,20 +12,25 @@ import torch
 from torch import Tensor
 
 from learning.episode import Episode
-from robot_stack.core.errors import ProphRLError, UnknownNameError
+from learning.images import resize_square
+from robot_stack.core.errors import UnknownNameError
 
 FOREGROUND_DIFFERENCE = 20  # grey levels by which a pixel differs from the episode's median frame
 
 
-def camera_frames(episode: Episode, camera: str) -> npt.NDArray[np.uint8]:
+def camera_frames(episode: Episode, camera: str, size: int | None = None) -> npt.NDArray[np.uint8]:
     """Frames [T, H, W, 3] of one camera.
+
+    Args:
+        size: make them square pictures of this size [px]; by default they stay as they are.
 
     Raises:
         UnknownNameError: the episode has no such camera.
     """
     if camera not in episode.images:
         raise UnknownNameError(f"camera of episode {episode.name}", camera, episode.images)
-    return episode.images[camera]
+    images = episode.images[camera]
+    return images if size is None else resize_square(images, size)
 
 
 def foreground(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
@@ -64,22 +69,23 @@ class FrameSet:
     objects: npt.NDArray[np.bool_]
 
     @classmethod
-    def of_episodes(cls, episodes: Sequence[Episode], camera: str) -> "FrameSet":
-        """Frames of one camera.
+    def of_videos(cls, videos: Sequence[npt.NDArray[np.uint8]]) -> "FrameSet":
+        """Frames of one or more cameras.
 
-        Raises:
-            ProphRLError: no episodes.
-            UnknownNameError: an episode lacks the camera.
+        Args:
+            videos: [T, H, H, 3] each; at least one.
         """
-        if not episodes:
-            raise ProphRLError("no episodes to train on: check the path of the data")
-        videos = [camera_frames(episode, camera) for episode in episodes]
         common = median_frame(np.stack([video[0] for video in videos]))
         return cls(
             images=np.concatenate(videos),
             moving=np.concatenate([foreground(video) for video in videos]),
             objects=np.concatenate([np.repeat(scene_difference(v, common)[None], len(v), axis=0) for v in videos]),
         )
+
+    @classmethod
+    def join(cls, parts: "Sequence[FrameSet]") -> "FrameSet":
+        """The frames of several sets, one after another."""
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("images", "moving", "objects")))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -101,5 +107,5 @@ def to_tensor(images: npt.NDArray[np.uint8]) -> Tensor:
 
 def to_uint8(images: Tensor) -> npt.NDArray[np.uint8]:
     """[N, 3, H, W] around 0..1 -> [N, H, W, 3] uint8."""
-    scaled = (images.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8)
-    return scaled.permute(0, 2, 3, 1).contiguous().numpy()
+    scaled = (images.float().clamp(0.0, 1.0) * 255.0).round().to(torch.uint8)
+    return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()

@@ -12,21 +12,20 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from learning.fitting import FitSettings
+from learning.weights_file import load_weights, remove_others, replace_text, save_weights
 from robot_stack.core.errors import BadFileError, SpecMismatchError
 from robot_stack.core.types import FloatArray
-from world_model.autoencoder import Autoencoder
 from world_model.checkpoint import Prophet
-from world_model.fitting import FitSettings
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "judge.json"
-WEIGHTS = "judge.safetensors"
+WEIGHTS = "judge"
 GROUPS = 8
 SCORE_BATCH = 512
+COARSEST = 4  # cells of the grid from which the verdict is read
 
 
 @dataclass(frozen=True)
@@ -74,23 +73,28 @@ class SuccessClassifier(nn.Module):
     def __init__(self, settings: JudgeSettings, channels: int, latent_size: int) -> None:
         super().__init__()
         width = settings.width
+        self.channels, self.latent_size = channels, latent_size
+        layers: list[nn.Module] = [*_convolution(settings.window * channels, width, stride=1)]
+        inputs, size = width, latent_size
+        while size > COARSEST:
+            layers += _convolution(inputs, 2 * width, stride=2)
+            inputs, size = 2 * width, (size + 1) // 2
         self.layers = nn.Sequential(
-            nn.Conv2d(settings.window * channels, width, 3, padding=1),
-            nn.GroupNorm(GROUPS, width),
-            nn.SiLU(),
-            nn.Conv2d(width, 2 * width, 3, padding=1, stride=2),
-            nn.GroupNorm(GROUPS, 2 * width),
-            nn.SiLU(),
-            nn.Conv2d(2 * width, width, 1),
+            *layers,
+            nn.Conv2d(inputs, width, 1),
             nn.SiLU(),
             nn.Flatten(),  # the camera stands still: where something is says a lot
             nn.Dropout(settings.dropout),
-            nn.Linear(width * ((latent_size + 1) // 2) ** 2, 1),
+            nn.Linear(width * size**2, 1),
         )
 
     def forward(self, windows: Tensor) -> Tensor:
         logits: Tensor = self.layers(windows.flatten(1, 2)).squeeze(-1)
         return logits
+
+
+def _convolution(inputs: int, outputs: int, stride: int) -> tuple[nn.Module, ...]:
+    return nn.Conv2d(inputs, outputs, 3, padding=1, stride=stride), nn.GroupNorm(GROUPS, outputs), nn.SiLU()
 
 
 @dataclass(frozen=True)
@@ -101,13 +105,13 @@ class Judge:
         network: in evaluation mode.
         settings: as trained.
         threshold: mean probability of ``verdict_frames`` successive frames from which on an episode is a success.
-        autoencoder: hash of the autoencoder whose latents it reads.
+        tokenizer: hash of the tokenizer whose latents it reads.
     """
 
     network: SuccessClassifier
     settings: JudgeSettings
     threshold: float
-    autoencoder: str
+    tokenizer: str
 
     @torch.inference_mode()
     def score_frames(self, latents: Tensor, before: Tensor | None = None) -> FloatArray:
@@ -117,8 +121,9 @@ class Judge:
             before: the W - 1 frames before the first [N, W - 1, C, h, w]; by default the first frame stands in for them.
         """
         flat = windows_of(latents, self.settings.window, before).flatten(0, 1)
-        probabilities = torch.cat([torch.sigmoid(self.network(part)) for part in flat.split(SCORE_BATCH)])
-        return probabilities.view(latents.shape[:2]).numpy().astype(np.float64)
+        device = next(self.network.parameters()).device
+        probabilities = torch.cat([torch.sigmoid(self.network(part.to(device))) for part in flat.split(SCORE_BATCH)])
+        return probabilities.view(latents.shape[:2]).cpu().numpy().astype(np.float64)
 
     def episode_scores(self, scores: FloatArray) -> FloatArray:
         """Score of each video [N] from those of its frames [N, T]: the best mean over ``verdict_frames`` successive frames."""
@@ -132,14 +137,14 @@ class Judge:
         """Refuse a world model whose latents this judge does not know.
 
         Raises:
-            SpecMismatchError: it was trained on the latents of another autoencoder.
+            SpecMismatchError: it was trained on the latents of another tokenizer.
         """
-        found = autoencoder_hash(prophet.autoencoder)
-        if found != self.autoencoder:
+        found = tokenizer_hash(prophet)
+        if found != self.tokenizer:
             raise SpecMismatchError(
                 "the judge",
                 "this world model",
-                [f"latents of autoencoder {self.autoencoder}, found {found}: train-judge again"],
+                [f"latents of tokenizer {self.tokenizer}, found {found}: train-judge again"],
             )
 
 
@@ -157,37 +162,30 @@ def running_scores(scores: FloatArray, frames: int) -> FloatArray:
     return means
 
 
-def autoencoder_hash(autoencoder: Autoencoder) -> str:
-    """Hash of the weights: two autoencoders with the same hash give the same latents."""
-    digest = hashlib.sha256()
-    for name, value in sorted(autoencoder.state_dict().items()):
+def tokenizer_hash(prophet: Prophet) -> str:
+    """Hash of the tokenizer's weights and of the latents' scale: two world models with the same hash give the same latents."""
+    digest = hashlib.sha256(repr(prophet.scale).encode())
+    for name, value in sorted(prophet.tokenizer.state_dict().items()):
         digest.update(name.encode())
-        digest.update(value.detach().contiguous().numpy().tobytes())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
 def save_judge(judge: Judge, folder: Path) -> None:
-    """Write weights and manifest to ``folder``; the manifest last."""
+    """Write weights and manifest to ``folder``; the manifest, which names the weights, last and at once."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MANIFEST).unlink(missing_ok=True)
-    save_file(
-        {name: value.detach().contiguous().clone() for name, value in judge.network.state_dict().items()}, folder / WEIGHTS
-    )
-    first = judge.network.layers[0]
-    assert isinstance(first, nn.Conv2d)
-    last = judge.network.layers[-1]
-    assert isinstance(last, nn.Linear)
+    weights = save_weights(judge.network, folder, WEIGHTS)
     described = {
         "format": FORMAT,
+        "weights": weights,
         "settings": dataclasses.asdict(judge.settings),
-        "channels": first.in_channels // judge.settings.window,
-        "latent_size": 2 * round((last.in_features / judge.settings.width) ** 0.5),
+        "channels": judge.network.channels,
+        "latent_size": judge.network.latent_size,
         "threshold": judge.threshold,
-        "autoencoder": judge.autoencoder,
+        "tokenizer": judge.tokenizer,
     }
-    partial = folder / f"{MANIFEST}.partial"
-    partial.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-    partial.replace(folder / MANIFEST)
+    replace_text(folder / MANIFEST, json.dumps(described, indent=2) + "\n")
+    remove_others(folder, [WEIGHTS], [weights])
 
 
 def load_judge(folder: Path | str) -> Judge:
@@ -203,8 +201,7 @@ def load_judge(folder: Path | str) -> Judge:
             raise BadFileError(path, f"format {raw['format']}, this version reads {FORMAT}")
         settings = JudgeSettings(**raw["settings"] | {"fit": FitSettings(**raw["settings"]["fit"])})
         network = SuccessClassifier(settings, raw["channels"], raw["latent_size"])
-        network.load_state_dict(load_file(path.parent / WEIGHTS))
-        threshold, autoencoder = float(raw["threshold"]), str(raw["autoencoder"])
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        load_weights(network, path.parent / raw["weights"])
+        return Judge(network, settings, float(raw["threshold"]), str(raw["tokenizer"]))
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise BadFileError(path, f"is not a judge: {error}") from error
-    return Judge(network.eval().requires_grad_(False), settings, threshold, autoencoder)

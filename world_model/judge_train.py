@@ -18,14 +18,14 @@ from torch.nn import functional as F
 
 from learning.episode import Episode
 from learning.episode_store import load_all
+from learning.fitting import StepSeeds, fit
 from learning.metrics_log import write_figures
 from learning.seeding import derive_seed
 from robot_stack.core.errors import ProphRLError
 from robot_stack.core.types import FloatArray
 from world_model.checkpoint import Prophet
-from world_model.fitting import StepSeeds, fit
 from world_model.imagination import replay_all
-from world_model.judge import Judge, JudgeSettings, SuccessClassifier, autoencoder_hash, save_judge, windows_of
+from world_model.judge import Judge, JudgeSettings, SuccessClassifier, save_judge, tokenizer_hash, windows_of
 from world_model.judge_calibration import JudgeFigures, calibrate_threshold, judge_figures
 from world_model.measure import without_nan
 from world_model.sampler import SamplerSettings
@@ -110,20 +110,18 @@ def train_judge(
     for number in range(settings.replays):
         imagined += replayed_videos(prophet, taught, sampler, derive_seed(run, "judge replay", number))
     torch.manual_seed(derive_seed(run, "judge weights"))  # modules draw their weights from torch's own generator
-    network = SuccessClassifier(settings, prophet.latent_shape[0], prophet.latent_shape[1])
+    network = SuccessClassifier(settings, prophet.latent_shape.channels, prophet.latent_shape.size)
     sources = [_WindowPool(videos, settings.window) for videos in (real, imagined)]
 
-    def loss_of_step(seeds: StepSeeds) -> Mapping[str, Tensor]:
-        return _loss(network, sources, settings, seeds)
+    def loss_of_step(learner: SuccessClassifier, seeds: StepSeeds) -> Mapping[str, Tensor]:
+        return _loss(learner, sources, settings, seeds)
 
-    identity = (
-        f"{describe(taught)} {autoencoder_hash(prophet.autoencoder)} {dataclasses.replace(settings, fit=JudgeSettings().fit)}"
-    )
+    identity = f"{describe(taught)} {tokenizer_hash(prophet)} {dataclasses.replace(settings, fit=JudgeSettings().fit)}"
     network = fit(
         network, loss_of_step, settings.fit, purpose="judge", run=run, folder=folder, identity=identity, progress=progress
     ).requires_grad_(False)
     measured = held_back or taught
-    judge = Judge(network, settings, 0.5, autoencoder_hash(prophet.autoencoder))
+    judge = Judge(network, settings, 0.5, tokenizer_hash(prophet))
     true_video, dreamt = real_videos(prophet, measured), replayed_videos(prophet, measured, sampler, derive_seed(run, "judged"))
     scores = [scores_of(judge, videos) for videos in (true_video, dreamt)]
     outcomes = [np.array([video.success for video in videos]) for videos in (true_video, dreamt)]
@@ -134,7 +132,7 @@ def train_judge(
 
 def real_videos(prophet: Prophet, episodes: Sequence[Episode]) -> list[JudgedVideo]:
     """The episodes' own frames."""
-    return [_judged(prophet.encode_episode(episode).latents, episode) for episode in episodes]
+    return [_judged(prophet.encode_episode(episode).frames, episode) for episode in episodes]
 
 
 def replayed_videos(prophet: Prophet, episodes: Sequence[Episode], sampler: SamplerSettings, run: int) -> list[JudgedVideo]:
@@ -176,7 +174,7 @@ def figures_table(report: JudgeReport) -> str:
 
 def _judged(latents: Tensor, episode: Episode) -> JudgedVideo:
     labels = frame_labels(episode)[: len(latents)]
-    return JudgedVideo(latents, labels, bool((labels == 1).any()))
+    return JudgedVideo(latents.cpu(), labels, bool((labels == 1).any()))
 
 
 class _WindowPool:
@@ -200,8 +198,9 @@ def _loss(
     imagined = round(settings.imagined_share * settings.fit.batch_size)
     counts = (settings.fit.batch_size - imagined, imagined)
     drawn = [pool.draw(count, seeds.draw) for pool, count in zip(sources, counts, strict=True) if count]
-    windows, labels = (torch.cat(parts) for parts in zip(*drawn, strict=True))
-    windows = windows + settings.latent_noise * torch.randn(windows.shape, generator=seeds.noise)
+    device = next(network.parameters()).device
+    windows, labels = (torch.cat(parts).to(device) for parts in zip(*drawn, strict=True))
+    windows = windows + settings.latent_noise * torch.randn(windows.shape, generator=seeds.noise).to(device)
     torch.manual_seed(int(torch.randint(2**31, (1,), generator=seeds.noise)))  # dropout has no generator of its own
     logits = network(windows)
     soft = labels * (1.0 - 2.0 * settings.label_smoothing) + settings.label_smoothing

@@ -1,15 +1,14 @@
-"""ProphetTransformer: diffusers' Cosmos video transformer with actions as a further condition.
+"""ProphetTransformer: diffusers' Cosmos video transformer that also knows the actions and looks further back.
 
-Shapes: B = clips, K = context frames, H = frames to come = actions in a chunk, T = K + H, C = latent channels, h, w = latent
-grid, D = width of the transformer, S = 14 action slots. Time of flows: t = 1 noise, t = 0 data; context frames carry t = 0.
+Shapes as in ``condition.py``, P = patches of a frame, D = width of the transformer, a = heads, d = width of a head. Time of
+flows: t = 1 noise, t = 0 data; given frames carry t = 0 (or the base model's small constant).
 
-The scalar stream of ProphRL (arXiv 2511.20633): the flattened chunk through one MLP is added to the timestep embedding (D),
-through a second MLP of three times the width to the AdaLN-LoRA term (3 D). Beside it, each frame may get its own action and its
-commanded pose the same way, through the per-frame timestep. All last layers are zero at the start, so the base model's output
-is unchanged.
+All of the base model's layers are used as they are, under their own names, so its weights load key for key. What is new is zero
+at the start: action streams (``action_streams``) and, in every block, attention to the past (``history_tokens``): its own
+softmax over the history's keys, added through a gate of one number a head that begins at zero. (As further keys of the same
+softmax the past would change the base model even if its values were zero.)
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,108 +16,84 @@ import torch
 from diffusers import CosmosTransformer3DModel
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from robot_stack.core.errors import ShapeError
-from world_model.action_layout import SLOTS
+from robot_stack.core.errors import ProphRLError, ShapeError
+from world_model.action_streams import ActionFrameStream, ChunkStream, DrawnPatches, FrameStream
+from world_model.condition import Condition
+from world_model.history_tokens import HistoryTokens
+from world_model.rotary import BASE_FPS, grid_positions, rotary_tables, rotate
+from world_model.transport import Transport
 
-TIME_SCALE = 1000.0  # the base model's timesteps run to 1000
-POSE_FREQUENCIES = (1.0, 2.0, 4.0)  # of sines of the normalised pose: about 1 px at the highest
-FRAME_FEATURES = SLOTS * (3 + 2 * len(POSE_FREQUENCIES)) + 1
-
-
-@dataclass(frozen=True)
-class ProphetSettings:
-    """Size and conditioning of the transformer.
-
-    Attributes:
-        context_offsets: frames given, counted from the present one (0), oldest first; the past before the episode is its first.
-        chunk_length: H.
-        heads, head_width, layers: D = heads * head_width.
-        lora_width: hidden width of the AdaLN-LoRA layers.
-        mlp_ratio: hidden width of the feed-forward layers, in D.
-        action_width: hidden width of the action MLPs.
-        chunk_stream: the paper's scalar stream.
-        frame_stream: each frame also gets its own action.
-        pose_condition: and the absolute commanded pose (needs ``frame_stream``).
-        anchor: every frame also sees the present frame's latents, and what is predicted is the change from them.
-    """
-
-    context_offsets: tuple[int, ...] = (-5, -1, 0)
-    chunk_length: int = 5
-    heads: int = 4
-    head_width: int = 32
-    layers: int = 6
-    lora_width: int = 32
-    mlp_ratio: float = 4.0
-    action_width: int = 256
-    chunk_stream: bool = True
-    frame_stream: bool = True
-    pose_condition: bool = True
-    anchor: bool = True
-
-    def __post_init__(self) -> None:
-        offsets = tuple(self.context_offsets)
-        object.__setattr__(self, "context_offsets", offsets)  # a list where it comes from a file
-        if len(offsets) < 2 or offsets[-1] != 0 or list(offsets) != sorted(set(offsets)):
-            raise ValueError(f"context_offsets must rise to 0 and hold at least two frames, got {list(offsets)}")
-        if self.chunk_length < 1:
-            raise ValueError("chunk_length must be at least 1")
-        if self.pose_condition and not self.frame_stream:
-            raise ValueError("pose_condition needs frame_stream")
-
-    @property
-    def context_length(self) -> int:
-        """K."""
-        return len(self.context_offsets)
+KeysValues = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class ActionCondition:
-    """What the arm is told to do, normalised.
+class Prepared:
+    """What does not change while one chunk is drawn: computed once, used at every sampling step.
 
     Attributes:
-        deltas: [B, H, S]; action i moves frame i to frame i + 1.
-        poses: commanded targets in force at each frame, context first [B, T, S].
-        mask: slots in use [S], 0 or 1.
+        to_time, to_adaln: terms of the actions [B, T, D], [B, T, 3 D].
+        text: keys and values of the instruction, for each block [B, a, L, d].
+        history: the same of the past [B, a, R, d], and which of its tokens exist [B, 1, 1, R]; None without.
+        rotary: tables of the sequence [T P, d].
+        positions: learned ones [1, T, P, D], None without.
+        patches: what is drawn in each patch [B, T, P, D], None without.
     """
 
-    deltas: Tensor
-    poses: Tensor
-    mask: Tensor
+    to_time: Tensor
+    to_adaln: Tensor
+    text: list[KeysValues]
+    history: tuple[list[KeysValues], Tensor] | None
+    rotary: tuple[Tensor, Tensor]
+    positions: Tensor | None
+    patches: Tensor | None
 
 
 class ProphetTransformer(CosmosTransformer3DModel):
-    """Latents with noise and actions in; the model's output field out."""
+    """Latents with noise and a condition in; the model's output field out. Made by ``world_model.sizes.make_transformer``."""
 
     @register_to_config
     def __init__(
         self,
-        latent_channels: int = 16,
-        latent_size: int = 8,
-        context_length: int = 3,
-        chunk_length: int = 5,
-        num_attention_heads: int = 4,
-        attention_head_dim: int = 32,
-        num_layers: int = 6,
-        mlp_ratio: float = 4.0,
-        adaln_lora_dim: int = 32,
-        text_embed_dim: int = 32,
-        action_width: int = 256,
-        chunk_stream: bool = True,
-        frame_stream: bool = True,
-        pose_condition: bool = True,
-        anchor: bool = True,
+        latent_channels: int,
+        latent_size: int,
+        given_frames: int,
+        chunk_length: int,
+        actions_per_frame: int,
+        num_attention_heads: int,
+        attention_head_dim: int,
+        num_layers: int,
+        mlp_ratio: float,
+        adaln_lora_dim: int,
+        text_embed_dim: int,
+        patch: int,
+        rope_scale: tuple[float, float, float],
+        concat_padding_mask: bool,
+        learned_positions: bool,
+        time_scale: float,
+        given_time: float,
+        knows_rate: bool,
+        anchor: bool,
+        action_width: int,
+        chunk_stream: bool,
+        frame_stream: bool,
+        pose_condition: bool,
+        action_frames: bool,
+        action_patches: bool,
+        history: bool,
+        transport_reach: int,
     ) -> None:
+        frames = given_frames + chunk_length // actions_per_frame
+        positions = "learnable" if learned_positions else None
         # The base class reads these of its own config, which here is ours.
         self.register_to_config(
-            patch_size=(1, 2, 2),
-            concat_padding_mask=False,
-            extra_pos_embed_type="learnable",
+            patch_size=(1, patch, patch),
+            extra_pos_embed_type=positions,
             use_crossattn_projection=False,
             img_context_dim_in=None,
             controlnet_block_every_n=None,
         )
-        frames = context_length + chunk_length
         CosmosTransformer3DModel.__init__.__wrapped__(
             self,
             in_channels=latent_channels * (2 if anchor else 1) + 1,  # + which frames are given
@@ -130,120 +105,203 @@ class ProphetTransformer(CosmosTransformer3DModel):
             text_embed_dim=text_embed_dim,
             adaln_lora_dim=adaln_lora_dim,
             max_size=(frames, latent_size, latent_size),
-            patch_size=(1, 2, 2),
-            rope_scale=(1.0, 1.0, 1.0),
-            concat_padding_mask=False,
-            extra_pos_embed_type="learnable",
+            patch_size=(1, patch, patch),
+            rope_scale=rope_scale,
+            concat_padding_mask=concat_padding_mask,
+            extra_pos_embed_type=positions,
         )
         width = num_attention_heads * attention_head_dim
-        for positions in self.learnable_pos_embed.parameters():
-            nn.init.normal_(positions, std=0.02)  # zero would be divided by its own norm
-        nn.init.zeros_(self.proj_out.weight)  # the first prediction is the present frame
+        if self.learnable_pos_embed is not None:
+            for parameter in self.learnable_pos_embed.parameters():
+                nn.init.normal_(parameter, std=0.02)  # zero would be divided by its own norm
+        if anchor:
+            nn.init.zeros_(self.proj_out.weight)  # the first prediction is the present frame
         self.null_text = nn.Parameter(torch.zeros(1, 1, text_embed_dim))
-        self.chunk_to_time = _action_mlp(chunk_length * SLOTS + SLOTS, action_width, width) if chunk_stream else None
-        self.chunk_to_adaln = _action_mlp(chunk_length * SLOTS + SLOTS, 3 * action_width, 3 * width) if chunk_stream else None
-        self.frame_to_time = _action_mlp(FRAME_FEATURES, action_width, width) if frame_stream else None
-        self.frame_to_adaln = _action_mlp(FRAME_FEATURES, 3 * action_width, 3 * width) if frame_stream else None
+        self.chunk_actions = ChunkStream(chunk_length, action_width, width) if chunk_stream else None
+        self.frame_actions = FrameStream(actions_per_frame, action_width, width, pose_condition) if frame_stream else None
+        self.drawn_actions = ActionFrameStream(latent_channels, action_width, width) if action_frames else None
+        self.drawn_patches = DrawnPatches(latent_channels, patch, width) if action_patches else None
+        self.transport = Transport(width, patch, transport_reach) if transport_reach else None
+        self.history_tokens = HistoryTokens(latent_channels, width) if history else None
+        self.history_gates = nn.Parameter(torch.zeros(num_layers, num_attention_heads)) if history else None
 
-    def forward(
-        self, x_t: Tensor, t: Tensor, context: Tensor, condition: ActionCondition, text: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x_t: Tensor, t: Tensor, context: Tensor, condition: Condition | Prepared) -> Tensor:
         """Output field for the frames to come.
 
         Args:
-            x_t: frames to come with noise [B, C, H, h, w].
+            x_t: frames to come with noise [B, C, n, h, w].
             t: noise level of each clip [B].
-            context: clean past frames, the present one last [B, C, K, h, w].
-            condition: the actions.
-            text: instruction tokens [B, L, text_embed_dim]; a learned constant by default.
+            context: given frames, the present one last [B, C, K, h, w].
+            condition: actions, past and task; or what ``prepare`` made of them.
 
         Returns:
-            [B, C, H, h, w].
+            [B, C, n, h, w].
 
         Raises:
-            ShapeError: frames or actions of another number than the network was made for.
+            ShapeError: frames of another number than the network was made for.
         """
-        batch, _, count = x_t.shape[:3]
         given = context.shape[2]
-        if (given, count) != (self.config.context_length, self.config.chunk_length):
-            raise ShapeError("context and chunk", (given, count), f"[{self.config.context_length}, {self.config.chunk_length}]")
+        self._check(given, x_t.shape[2])
+        prepared = condition if isinstance(condition, Prepared) else self.prepare(condition, context)
+        tokens = self._embed(x_t, context)
+        if prepared.patches is not None:
+            tokens = tokens + prepared.patches
+        levels = torch.cat([t.new_full((len(t), given), self.config.given_time), t[:, None].expand(-1, x_t.shape[2])], dim=1)
+        to_adaln, to_time = self.time_embed(tokens, levels.flatten() * self.config.time_scale)
+        adaln = (to_adaln.unflatten(0, levels.shape) + prepared.to_adaln)[:, :, None]
+        time = (to_time.unflatten(0, levels.shape) + prepared.to_time)[:, :, None]
+        for index in range(len(self.transformer_blocks)):
+            if torch.is_grad_enabled() and self.gradient_checkpointing:
+                tokens = self._gradient_checkpointing_func(self._block, index, tokens, time, adaln, prepared)
+            else:
+                tokens = self._block(index, tokens, time, adaln, prepared)
+        to_come = self.norm_out(tokens[:, given:], time[:, given:], adaln[:, given:])
+        output = self._unpatch(self.proj_out(to_come), x_t.shape[-1])
+        return output if self.transport is None else output + self.transport(to_come, context[:, :, -1])
+
+    def prepare(self, condition: Condition, context: Tensor) -> Prepared:
+        """Everything of ``condition`` that the sampling steps of one chunk share.
+
+        Raises:
+            ShapeError: a chunk of another length than the network was made for.
+            ProphRLError: the network knows action frames or history, but the condition lacks them.
+        """
+        batch, given = len(context), context.shape[2]
+        if condition.deltas.shape[1] != self.config.chunk_length:
+            raise ShapeError("chunk of actions", tuple(condition.deltas.shape), f"[B, {self.config.chunk_length}, S]")
+        frames = given + self.config.chunk_length // self.config.actions_per_frame
+        to_time, to_adaln = self._action_terms(condition, given, frames)
+        sizes = [size // self.config.patch for size in context.shape[-2:]]
+        unit = 1.0 if condition.rate_hz is None or not self.config.knows_rate else BASE_FPS / condition.rate_hz
+        rows, columns = (torch.arange(size, device=context.device, dtype=torch.float32) for size in sizes)
+        times = torch.arange(frames, device=context.device, dtype=torch.float32) * unit
+        width, scale = self.config.attention_head_dim, self.config.rope_scale
+        text = self.null_text.expand(batch, -1, -1) if condition.text is None else condition.text
+        return Prepared(
+            to_time=to_time,
+            to_adaln=to_adaln,
+            text=[_keys_values(block.attn2, text) for block in self.transformer_blocks],
+            history=self._history(condition, (given - 1) * unit, unit / self.config.actions_per_frame),
+            rotary=rotary_tables(grid_positions(times, rows, columns), width, scale),
+            positions=self._learned_positions(frames, *context.shape[-2:]),
+            patches=None if self.drawn_patches is None else self.drawn_patches(_drawn(condition), given),
+        )
+
+    def _check(self, given: int, to_come: int) -> None:
+        expected = (self.config.given_frames, self.config.chunk_length // self.config.actions_per_frame)
+        if (given, to_come) != expected:
+            raise ShapeError("given frames and frames to come", (given, to_come), str(list(expected)))
+
+    def _embed(self, x_t: Tensor, context: Tensor) -> Tensor:
+        """Tokens [B, T, P, D]; channels in the base model's order: latents, which are given, padding."""
         frames = torch.cat([context, x_t], dim=2)
-        if self.config.anchor:
-            frames = torch.cat([frames, context[:, :, -1:].expand_as(frames)], dim=1)
         is_given = torch.zeros_like(frames[:, :1])
-        is_given[:, :, :given] = 1.0
-        times = torch.cat([t.new_zeros(batch, given), t[:, None].expand(-1, count)], dim=1) * TIME_SCALE
-        to_time, to_adaln = self._action_terms(condition, given)
+        is_given[:, :, : context.shape[2]] = 1.0
+        parts = [frames]
+        if self.config.anchor:
+            parts.append(context[:, :, -1:].expand_as(frames))
+        parts.append(is_given)
+        if self.config.concat_padding_mask:
+            parts.append(torch.zeros_like(is_given))
+        tokens: Tensor = self.patch_embed(torch.cat(parts, dim=1)).flatten(2, 3)
+        return tokens
 
-        def add_actions(_module: nn.Module, _inputs: Any, terms: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-            adaln, embedded_time = terms  # one row a frame, all clips one after another
-            return adaln + to_adaln.flatten(0, 1), embedded_time + to_time.flatten(0, 1)
+    def _unpatch(self, values: Tensor, width: int) -> Tensor:
+        """[B, n, P, p p C] -> [B, C, n, h, w]; the base model lays out row in the patch, column, then channel."""
+        patch = self.config.patch
+        cells = values.unflatten(3, (patch, patch, -1)).unflatten(2, (-1, width // patch))
+        return cells.permute(0, 6, 1, 2, 4, 3, 5).flatten(5, 6).flatten(3, 4)
 
-        tokens = self.null_text.expand(batch, -1, -1) if text is None else text
-        with self.time_embed.register_forward_hook(add_actions):
-            output = super().forward(
-                hidden_states=frames,
-                timestep=times[:, None, :, None, None],
-                encoder_hidden_states=tokens,
-                condition_mask=is_given,
-                return_dict=False,
-            )[0]
-        return output[:, :, given:]
+    def _block(self, index: int, tokens: Tensor, time: Tensor, adaln: Tensor, prepared: Prepared) -> Tensor:
+        block = self.transformer_blocks[index]
+        if prepared.positions is not None:
+            tokens = tokens + prepared.positions
+        normed, gate = block.norm1(tokens, time, adaln)
+        tokens = tokens + gate * self._look_around(index, normed, prepared)
+        normed, gate = block.norm2(tokens, time, adaln)
+        tokens = tokens + gate * _look_at(block.attn2, normed, prepared.text[index])
+        normed, gate = block.norm3(tokens, time, adaln)
+        return tokens + gate * block.ff(normed)
 
-    def _action_terms(self, condition: ActionCondition, given: int) -> tuple[Tensor, Tensor]:
-        """Terms for the timestep embedding [B, T, D] and for AdaLN [B, T, 3 D]."""
-        deltas = condition.deltas * condition.mask
-        batch, frames = condition.poses.shape[:2]
+    def _look_around(self, index: int, tokens: Tensor, prepared: Prepared) -> Tensor:
+        """Self-attention, and beside it attention to the past."""
+        attention = self.transformer_blocks[index].attn1
+        flat = tokens.flatten(1, 2)
+        query = attention.norm_q(_heads(attention, attention.to_q(flat)))
+        key, value = _keys_values(attention, flat)
+        turned = rotate(query, prepared.rotary)
+        seen = F.scaled_dot_product_attention(turned, rotate(key, prepared.rotary), value)
+        if prepared.history is not None and self.history_gates is not None:
+            (past_key, past_value), exists = prepared.history[0][index], prepared.history[1]
+            past = F.scaled_dot_product_attention(turned, past_key, past_value, attn_mask=exists)
+            seen = seen + self.history_gates[index][:, None, None] * past
+        return _leave(attention, seen).view_as(tokens)
+
+    def _history(self, condition: Condition, present: float, unit: float) -> tuple[list[KeysValues], Tensor] | None:
+        if self.history_tokens is None:
+            return None
+        if condition.history is None:
+            raise ProphRLError("this world model looks back on its history, but was given none")
+        tokens, places, exists = self.history_tokens(condition.history, present, unit, self.config.patch)
+        tables = rotary_tables(places, self.config.attention_head_dim, self.config.rope_scale)
+        tables = tables[0][:, None], tables[1][:, None]
+        pairs = []
+        for block in self.transformer_blocks:
+            key, value = _keys_values(block.attn1, tokens)
+            pairs.append((rotate(key, tables), value))
+        # A clip without any past looks at whatever is there; what it sees is taken away again.
+        none = ~exists.any(dim=1)
+        pairs = [(key, value * ~none[:, None, None, None]) for key, value in pairs]
+        return pairs, (exists | none[:, None])[:, None, None]
+
+    def _learned_positions(self, frames: int, height: int, width: int) -> Tensor | None:
+        if self.learnable_pos_embed is None:
+            return None
+        like = self.learnable_pos_embed.pos_emb_t.new_zeros(1, 1, frames, height, width)
+        positions: Tensor = self.learnable_pos_embed(like)
+        return positions.unflatten(1, (frames, -1))
+
+    def _action_terms(self, condition: Condition, given: int, frames: int) -> tuple[Tensor, Tensor]:
         width = self.config.num_attention_heads * self.config.attention_head_dim
-        to_time = deltas.new_zeros(batch, frames, width)
-        to_adaln = deltas.new_zeros(batch, frames, 3 * width)
-        if self.chunk_to_time is not None and self.chunk_to_adaln is not None:
-            chunk = torch.cat([deltas.flatten(1), condition.mask.expand(batch, -1)], dim=1)
-            to_time = to_time + self.chunk_to_time(chunk)[:, None]
-            to_adaln = to_adaln + self.chunk_to_adaln(chunk)[:, None]
-        if self.frame_to_time is not None and self.frame_to_adaln is not None:
-            features = self._frame_features(deltas, condition, given)
-            to_time = to_time + self.frame_to_time(features)
-            to_adaln = to_adaln + self.frame_to_adaln(features)
+        to_time = condition.deltas.new_zeros(len(condition.deltas), frames, width)
+        to_adaln = condition.deltas.new_zeros(len(condition.deltas), frames, 3 * width)
+        terms = []
+        if self.chunk_actions is not None:
+            terms.append(self.chunk_actions(condition))
+        if self.frame_actions is not None:
+            terms.append(self.frame_actions(condition, given))
+        if self.drawn_actions is not None:
+            terms.append(self.drawn_actions(_drawn(condition), given))
+        for time, adaln in terms:
+            to_time, to_adaln = to_time + time, to_adaln + adaln
         return to_time, to_adaln
 
-    def _frame_features(self, deltas: Tensor, condition: ActionCondition, given: int) -> Tensor:
-        """Each frame's own action, its pose and the way from the present pose [B, T, FRAME_FEATURES]."""
-        own = torch.cat([deltas.new_zeros(len(deltas), given, SLOTS), deltas], dim=1)
-        poses = condition.poses * condition.mask * (1.0 if self.config.pose_condition else 0.0)
-        way = 3.0 * (poses - poses[:, given - 1 : given])  # 3: a chunk moves by a third of the workspace's spread
-        waves = [
-            wave * condition.mask
-            for frequency in POSE_FREQUENCIES
-            for wave in (torch.sin(0.5 * math.pi * frequency * poses), torch.cos(0.5 * math.pi * frequency * poses))
-        ]
-        to_come = torch.zeros_like(own[..., :1])
-        to_come[:, given:] = 1.0
-        return torch.cat([own, poses, way, *waves, to_come], dim=-1)
+
+def _drawn(condition: Condition) -> Tensor:
+    if condition.action_frames is None:
+        raise ProphRLError("this world model sees action frames, but was given none: they need a calibrated camera")
+    return condition.action_frames
 
 
-def make_transformer(settings: ProphetSettings, latent_channels: int, latent_size: int) -> ProphetTransformer:
-    """The transformer that ``settings`` describe, untrained."""
-    return ProphetTransformer(
-        latent_channels=latent_channels,
-        latent_size=latent_size,
-        context_length=settings.context_length,
-        chunk_length=settings.chunk_length,
-        num_attention_heads=settings.heads,
-        attention_head_dim=settings.head_width,
-        num_layers=settings.layers,
-        mlp_ratio=settings.mlp_ratio,
-        adaln_lora_dim=settings.lora_width,
-        action_width=settings.action_width,
-        chunk_stream=settings.chunk_stream,
-        frame_stream=settings.frame_stream,
-        pose_condition=settings.pose_condition,
-        anchor=settings.anchor,
-    )
+def _heads(attention: Any, projected: Tensor) -> Tensor:
+    """[B, S, D] -> [B, a, S, d]."""
+    return projected.unflatten(2, (attention.heads, -1)).transpose(1, 2)
 
 
-def _action_mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    last = nn.Linear(hidden, outputs)
-    nn.init.zeros_(last.weight)
-    nn.init.zeros_(last.bias)
-    return nn.Sequential(nn.Linear(inputs, hidden), nn.SiLU(), last)
+def _keys_values(attention: Any, tokens: Tensor) -> KeysValues:
+    key, value = _heads(attention, attention.to_k(tokens)), _heads(attention, attention.to_v(tokens))
+    return attention.norm_k(key), value
+
+
+def _look_at(attention: Any, tokens: Tensor, pair: KeysValues) -> Tensor:
+    """Cross-attention of ``tokens`` [B, T, P, D], or what to add to all of them [B, 1, 1, D]: of one key all see the same."""
+    if pair[1].shape[2] == 1:
+        return _leave(attention, pair[1])[:, None]
+    query = attention.norm_q(_heads(attention, attention.to_q(tokens.flatten(1, 2))))
+    return _leave(attention, F.scaled_dot_product_attention(query, *pair)).view_as(tokens)
+
+
+def _leave(attention: Any, seen: Tensor) -> Tensor:
+    """[B, a, S, d] -> [B, S, D] through the output projection."""
+    left: Tensor = attention.to_out[0](seen.transpose(1, 2).flatten(2, 3))
+    return left

@@ -1,46 +1,63 @@
 """How Prophet's transformer learns: windows of episodes, part of them with the model's own output as context.
 
-Shapes as in ``prophet.py``.
+Shapes as in ``condition.py``.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from learning.fitting import FitSettings, StepSeeds, fit
 from world_model.denoiser import DenoiserSettings, denoising_loss
-from world_model.fitting import FitSettings, StepSeeds, fit
-from world_model.history import History
-from world_model.latents import LatentEpisode, Windows, WindowSampler
-from world_model.prophet import ActionCondition, ProphetSettings, ProphetTransformer
+from world_model.latents import Windows, WindowSampler
+from world_model.prophet import ProphetTransformer
 from world_model.sampler import SamplerSettings, sample
+from world_model.sizes import ProphetSettings
+
+FramesOf = Callable[[Tensor, Tensor], Tensor]  # present frame and drawn latents -> each frame's own latents, see ``Prophet``
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Windows of one dataset and how often they are drawn.
+
+    Attributes:
+        windows: of its episodes.
+        weight: batches are drawn from the sources in proportion to it.
+    """
+
+    windows: WindowSampler
+    weight: float = 1.0
 
 
 def fit_prophet(
     network: ProphetTransformer,
-    episodes: Sequence[LatentEpisode],
+    sources: Sequence[Source],
     shape: ProphetSettings,
     settings: FitSettings,
     denoiser: DenoiserSettings,
-    mask: Tensor,
+    frames_of: FramesOf,
     *,
     run: int,
     folder: Path | None,
     identity: str = "",
     progress: bool = True,
 ) -> ProphetTransformer:
-    """Train ``network`` on windows of ``episodes``; returns the averaged copy."""
-    windows = WindowSampler(episodes, shape.context_offsets, shape.chunk_length)
-    network.requires_grad_(True)
+    """Train what is trainable in ``network`` on windows of ``sources``; returns the averaged copy."""
+    shares = np.array([source.weight for source in sources])
+    shares = shares / shares.sum()
 
-    def loss_of_step(seeds: StepSeeds) -> Mapping[str, Tensor]:
+    def loss_of_step(learner: ProphetTransformer, seeds: StepSeeds) -> Mapping[str, Tensor]:
+        windows = sources[int(seeds.draw.choice(len(sources), p=shares))].windows
         chunks = 0
         if seeds.step >= denoiser.self_forcing_after and seeds.draw.random() < denoiser.self_forcing:
             chunks = int(seeds.draw.integers(1, denoiser.self_forcing_chunks + 1))
-        batch = draw_windows(network, windows, shape, settings.batch_size, chunks, mask, seeds)
-        return denoising_loss(network, batch, mask, denoiser, seeds.noise)
+        batch = draw_windows(network, windows, shape, frames_of, settings.batch_size, chunks, seeds)
+        return denoising_loss(learner, shape, batch, denoiser, seeds.noise)
 
     return fit(network, loss_of_step, settings, purpose="prophet", run=run, folder=folder, identity=identity, progress=progress)
 
@@ -49,24 +66,31 @@ def draw_windows(
     network: ProphetTransformer,
     windows: WindowSampler,
     shape: ProphetSettings,
+    frames_of: FramesOf,
     count: int,
     chunks: int,
-    mask: Tensor,
     seeds: StepSeeds,
 ) -> Windows:
     """``count`` windows whose context is real (``chunks`` = 0) or ends in so many chunks of the model's own (self-forcing)."""
     episode, present = windows.draw(count, seeds.draw, chunks)
     batch = windows.cut(episode, present)
-    if chunks == 0:
+    own = min(chunks, int(present.min()) // windows.chunk_length)
+    if own == 0:
         return batch
-    start = present - chunks * windows.chunk_length
-    history = History(windows.history(episode, start), shape.context_offsets)
+    start = present - own * windows.chunk_length
+    history = windows.remember(episode, start)
     network.eval()
-    for chunk in range(chunks):
-        actual = windows.cut(episode, start + chunk * windows.chunk_length)
-        noise = torch.randn(actual.future.shape, generator=seeds.noise)
-        condition = ActionCondition(actual.deltas, actual.poses, mask)
-        context = history.context().transpose(1, 2)
-        history.push(sample(network, noise, context, condition, SamplerSettings(batch_size=count)).transpose(1, 2))
+    for chunk in range(own):
+        begin = start + chunk * windows.chunk_length
+        actual = windows.cut(episode, begin)
+        condition = dataclasses.replace(actual.condition, history=history.looked_back())
+        noise = torch.randn(actual.future.shape, generator=seeds.noise).to(actual.future)
+        drawn = sample(network, shape, noise, history.context(), condition, SamplerSettings(batch_size=count))
+        poses = actual.condition.poses[:, -windows.chunk_length :]
+        history.push(frames_of(history.context()[:, :, -1], drawn), poses, windows.steps(episode, begin))
     network.train()
-    return dataclasses.replace(batch, context=history.context().transpose(1, 2).clone())
+    # Clones, for what was made in inference mode takes no part in gradients.
+    past = history.looked_back()
+    past = None if past is None else dataclasses.replace(past, latents=past.latents.clone())
+    condition = dataclasses.replace(batch.condition, history=past)
+    return dataclasses.replace(batch, context=history.context().clone(), condition=condition)

@@ -1,6 +1,6 @@
 """Drawing the frames to come: a few deterministic steps from noise to data.
 
-Shapes as in ``prophet.py``. The noise of each sample derives from its own key, so a clip does not depend on what it is
+Shapes as in ``condition.py``. The noise of each sample derives from its own key, so a clip does not depend on what it is
 batched with.
 """
 
@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from learning.seeding import Key, generator
+from world_model.condition import Condition
 from world_model.denoiser import predict_clean
-from world_model.prophet import ActionCondition, ProphetTransformer
+from world_model.prophet import ProphetTransformer
+from world_model.sizes import ProphetSettings
 
 
 @dataclass(frozen=True)
@@ -42,31 +44,38 @@ def sample_noise(keys: Sequence[tuple[Key, ...]], shape: Sequence[int]) -> Tenso
 
 @torch.inference_mode()
 def sample(
-    network: ProphetTransformer, noise: Tensor, context: Tensor, condition: ActionCondition, settings: SamplerSettings
+    network: ProphetTransformer,
+    shape: ProphetSettings,
+    noise: Tensor,
+    context: Tensor,
+    condition: Condition,
+    settings: SamplerSettings,
 ) -> Tensor:
-    """Frames to come [B, C, H, h, w].
+    """Frames to come [B, C, n, h, w].
 
     Steps t from 1 to 0 along x_t' = t' eps + (1 - t') x_0, with x_0 predicted at t and eps the noise that x_t and x_0 imply.
+    What the steps share (terms of the actions, keys and values of past and text) is computed once.
 
     Args:
-        noise: x_1 [B, C, H, h, w].
-        context: clean past frames [B, C, K, h, w].
+        shape: of the transformer.
+        noise: x_1 [B, C, n, h, w].
+        context: given frames [B, C, K, h, w].
     """
     parts = []
     for first in range(0, len(noise), settings.batch_size):
         rows = slice(first, first + settings.batch_size)
-        part = ActionCondition(condition.deltas[rows], condition.poses[rows], condition.mask)
-        parts.append(_sample_batch(network, noise[rows], context[rows], part, settings.steps))
+        parts.append(_sample_batch(network, shape, noise[rows], context[rows], condition.rows(rows), settings.steps))
     return torch.cat(parts)
 
 
 def _sample_batch(
-    network: ProphetTransformer, noise: Tensor, context: Tensor, condition: ActionCondition, steps: int
+    network: ProphetTransformer, shape: ProphetSettings, noise: Tensor, context: Tensor, condition: Condition, steps: int
 ) -> Tensor:
     x_t = noise
-    levels = torch.linspace(1.0, 0.0, steps + 1)
+    prepared = network.prepare(condition, context)
+    levels = torch.linspace(1.0, 0.0, steps + 1, device=noise.device)
     for t, next_t in itertools.pairwise(levels):
-        x_0 = predict_clean(network, x_t, t.expand(len(x_t)), context, condition)
+        x_0 = predict_clean(network, shape, x_t, t.expand(len(x_t)), context, prepared)
         epsilon = (x_t - (1.0 - t) * x_0) / t
         x_t = next_t * epsilon + (1.0 - next_t) * x_0
     return x_t

@@ -1,33 +1,42 @@
-"""``prophrl pretrain-world-model`` and ``prophrl adapt``: autoencoder first, then Prophet on its latents."""
+"""``prophrl train-world-model``, ``pretrain-world-model`` and ``adapt``: the tokenizer first, then Prophet on its latents."""
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from learning.data_sources import Dataset
 from learning.episode import Episode
-from learning.episode_store import load_all
+from learning.fitting import training_device
 from learning.metrics_log import write_figures
 from learning.seeding import derive_seed
-from robot_stack.core.errors import ProphRLError
+from robot_stack.core.errors import ProphRLError, SpecMismatchError, UnknownNameError
 from robot_stack.core.robot_spec import RobotSpec
-from world_model.action_layout import ActionLayout
 from world_model.autoencoder import Autoencoder
 from world_model.autoencoder_training import fit_autoencoder
+from world_model.base_model import BaseModel, find_base
 from world_model.checkpoint import LatentScale, Manifest, Prophet, load_prophet, save_prophet
+from world_model.checkpoint_parts import transformer_for
+from world_model.cosmos import CosmosSettings, on_base, read_cosmos
+from world_model.domain import Domain
 from world_model.frames import FrameSet, camera_frames
 from world_model.held_out import is_held_out, refuse_held_out
+from world_model.latent_cache import LatentCache, encode_all
+from world_model.latents import WindowSampler
+from world_model.lora import LoraSettings, make_trainable, merged
 from world_model.measure import measure_autoencoder, measure_prophet, without_nan
-from world_model.prophet import make_transformer
-from world_model.prophet_training import fit_prophet
+from world_model.prophet_training import Source, fit_prophet
 from world_model.settings import Phase, WorldModelSettings
+from world_model.sizes import ProphetSettings
+from world_model.text import TEXT_PARTS, read_text_encoder
 
 SHIPPED = Path(__file__).resolve().parent / "weights"
 SCALE_FRAMES = 4096  # of which the latents' statistics are taken
+MEASURED_EPISODES = 64  # of those kept out of training, at most
 _log = logging.getLogger(__name__)
 
 
@@ -40,22 +49,36 @@ def collect_main(argv: Sequence[str]) -> int:
     return 0
 
 
-def pretrain_main(argv: Sequence[str]) -> int:
-    """Train from nothing into ``out``, on ``data`` or on episodes of every task that is not held out, collected first."""
-    from learning.hydra_entry import build, compose, data_paths, robot_spec
+def train_main(argv: Sequence[str]) -> int:
+    """Train from nothing, or from a base model, into ``out``: on ``data``, or on what ``world_model.collect`` makes."""
+    return _from_nothing(argv, "train-world-model", to_ship=False)
 
-    config = compose(argv, "pretrain-world-model")
+
+def pretrain_main(argv: Sequence[str]) -> int:
+    """The same for weights that are to be shipped: no held-out task enters them, and the tasks they saw are listed."""
+    return _from_nothing(argv, "pretrain-world-model", to_ship=True)
+
+
+def _from_nothing(argv: Sequence[str], stage: str, to_ship: bool) -> int:
+    from learning.hydra_entry import build, compose, load_data, robot_spec
+
+    config = compose(argv, stage)
     torch.set_num_threads(config.threads)
     settings: WorldModelSettings = build(config.world_model)
     spec, out = robot_spec(config), Path(config.out)
-    paths = data_paths(config) or _collect(settings, spec, out / "data", config.checkpoint.policy)
-    episodes = load_all(paths, spec)
-    refuse_held_out(episode.task for episode in episodes)
-    blank = new_prophet(settings, spec, episodes, config.seed)
-    command = f"prophrl pretrain-world-model seed={config.seed}"
-    prophet = train_prophet(blank, episodes, settings, settings.pretrain, out, run=config.seed, note=command, from_nothing=True)
+    least = settings.transformer.chunk_length + 1
+    datasets = load_data(config, least)
+    if not datasets:
+        config.data.path = [str(path) for path in _collect(settings, spec, out / "data", config.checkpoint.policy)]
+        datasets = load_data(config, least)
+    if to_ship:
+        refuse_held_out(episode.task for dataset in datasets for episode in dataset.episodes)
+    command = f"prophrl {stage} seed={config.seed}"
+    blank = new_prophet(settings, datasets, config.seed)
+    prophet = train_prophet(blank, datasets, settings, settings.pretrain, out, run=config.seed, note=command, from_nothing=True)
     save_prophet(prophet, out)
-    (out / "tasks_seen.txt").write_text("\n".join(prophet.manifest.tasks) + "\n", encoding="utf-8")
+    if to_ship:
+        (out / "tasks_seen.txt").write_text("\n".join(prophet.manifest.tasks) + "\n", encoding="utf-8")
     return 0
 
 
@@ -69,21 +92,21 @@ def _collect(settings: WorldModelSettings, spec: RobotSpec, out: Path, policy: s
 
 def adapt_main(argv: Sequence[str]) -> int:
     """Adapt the world model (``checkpoint.world_model``, else ``world_model.weights``) to the episodes in ``data``."""
-    from learning.hydra_entry import build, compose, data_paths, robot_spec
+    from learning.hydra_entry import build, compose, load_data
 
     config = compose(argv, "adapt")
     torch.set_num_threads(config.threads)
     settings: WorldModelSettings = build(config.world_model)
-    spec, paths, out = robot_spec(config), data_paths(config), Path(config.out)
-    if not paths:
-        raise ProphRLError("nothing to adapt to: name the recorded episodes, data=<dataset folder> or data=[<folder>,<folder>]")
-    episodes = load_all(paths, spec)
+    out = Path(config.out)
     weights = config.checkpoint.world_model or (None if settings.weights == "none" else settings.weights)
-    start = new_prophet(settings, spec, episodes, config.seed) if weights is None else read_weights(weights)
-    start.check_robot(spec)
-    note = f"adapted to {len(episodes)} episodes, seed {config.seed}"
+    known = None if weights is None else read_weights(weights)
+    datasets = load_data(config, (known.settings if known else settings.transformer).chunk_length + 1)
+    if not datasets:
+        raise ProphRLError("nothing to adapt to: name the recorded episodes, data=<dataset folder> or data=[<folder>,<folder>]")
+    start = known or new_prophet(settings, datasets, config.seed)
+    note = f"adapted to {sum(len(d.episodes) for d in datasets)} episodes, seed {config.seed}"
     prophet = train_prophet(
-        start, episodes, settings, settings.adapt, out, run=config.seed, note=note, from_nothing=weights is None
+        start, datasets, settings, settings.adapt, out, run=config.seed, note=note, from_nothing=weights is None
     )
     save_prophet(prophet, out)
     return 0
@@ -94,25 +117,117 @@ def read_weights(weights: str | Path) -> Prophet:
     return load_prophet(SHIPPED if str(weights) == "shipped" else Path(weights))
 
 
-def new_prophet(settings: WorldModelSettings, spec: RobotSpec, episodes: Sequence[Episode], seed: int) -> Prophet:
-    """Untrained networks with the action statistics of ``episodes``."""
+def new_prophet(settings: WorldModelSettings, datasets: Sequence[Dataset], seed: int) -> Prophet:
+    """Untrained networks that know the actions of ``datasets``, or those of the base model."""
     torch.manual_seed(derive_seed(seed, "world model weights"))  # modules draw their weights from torch's own generator
-    layout = ActionLayout.of_kinds(spec.action_kinds)
+    domains = [new_domain(dataset, settings.camera) for dataset in datasets]
+    if settings.base is not None:
+        texts = None if settings.latents is None else Path(settings.latents)
+        return _new_on_base(settings.base, settings.transformer, domains, texts)
+    if settings.autoencoder is None:
+        raise ProphRLError(
+            "nothing to start from: world_model.autoencoder or world_model.base has to say what encodes pictures"
+        )
+    tokenizer = Autoencoder(settings.autoencoder)
     return Prophet(
-        autoencoder=Autoencoder(settings.autoencoder),
-        transformer=make_transformer(settings.transformer, settings.autoencoder.channels, settings.autoencoder.latent_size),
+        tokenizer=tokenizer,
+        transformer=transformer_for(settings.transformer, tokenizer),
         settings=settings.transformer,
-        scale=LatentScale((0.0,) * settings.autoencoder.channels, 1.0),
-        layout=layout,
-        deltas=layout.fit_normaliser(np.concatenate([episode.deltas for episode in episodes])),
-        poses=layout.fit_normaliser(np.concatenate([episode.commanded for episode in episodes])),
-        manifest=Manifest(spec.name, spec.fingerprint, settings.camera or spec.camera_names[0]),
+        scale=LatentScale((0.0,) * tokenizer.shape.channels, (1.0,)),
+        domains={domain.name: domain for domain in domains},
+        active=domains[0].name,
     )
+
+
+def _new_on_base(
+    settings: CosmosSettings, transformer: ProphetSettings, domains: Sequence[Domain], texts: Path | None
+) -> Prophet:
+    base, text = BaseModel.of_place(settings.place), None
+    folder = find_base(settings.place)
+    sizes = on_base(transformer, folder)
+    tokenizer, network = read_cosmos(folder, sizes, settings.image_size, settings.precision)
+    if settings.text:
+        text = read_text_encoder(find_base(settings.place, TEXT_PARTS), sizes.backbone.text_width, texts)
+    return Prophet(
+        tokenizer=tokenizer,
+        transformer=network,
+        settings=sizes,
+        scale=LatentScale(*tokenizer.statistics),
+        domains={domain.name: domain for domain in domains},
+        active=domains[0].name,
+        base=base,
+        text=text,
+    )
+
+
+def new_domain(dataset: Dataset, camera: str | None) -> Domain:
+    """What ``dataset`` tells of its robot.
+
+    Raises:
+        UnknownNameError: it has no such camera.
+    """
+    if camera is not None and camera not in dataset.cameras:
+        raise UnknownNameError(f"camera of dataset {dataset.name}", camera, dataset.cameras)
+    return Domain.of_episodes(
+        dataset.name,
+        dataset.episodes,
+        dataset.action_kinds,
+        camera or dataset.cameras[0],
+        robot=dataset.robot,
+        fingerprint=dataset.fingerprint,
+        rate_hz=dataset.rate_hz,
+    )
+
+
+def domain_of(prophet: Prophet, dataset: Dataset) -> str | None:
+    """Name of the domain that knows the robot of ``dataset``; None where none does.
+
+    Raises:
+        SpecMismatchError: it knows the robot, but at another rate.
+    """
+    for name, domain in prophet.domains.items():
+        same = domain.fingerprint == dataset.fingerprint and (dataset.fingerprint or domain.robot == dataset.robot)
+        if same and domain.kinds == dataset.action_kinds:
+            domain.check_rate(dataset.rate_hz, f"dataset {dataset.name}")
+            return name
+    return None
+
+
+def knowing(prophet: Prophet, dataset: Dataset) -> Prophet:
+    """``prophet`` with the domain of ``dataset`` in use.
+
+    Raises:
+        SpecMismatchError: it does not know that robot; lists those that it knows.
+    """
+    name = domain_of(prophet, dataset)
+    if name is None:
+        known = [f"it knows {d.robot} with actions {', '.join(d.kinds)} (domain {d.name})" for d in prophet.domains.values()]
+        ours = f"robot {dataset.robot} with actions {', '.join(dataset.action_kinds)} of dataset {dataset.name}"
+        raise SpecMismatchError("the world model", ours, [*known, "`prophrl adapt` teaches it another robot"])
+    return prophet.using(name)
+
+
+def acquainted(prophet: Prophet, datasets: Sequence[Dataset], camera: str | None) -> tuple[Prophet, list[str]]:
+    """``prophet`` with a domain for every dataset, that of the first one in use; and their names in the datasets' order.
+
+    A robot that it knows keeps the normalisation that its weights were made for.
+    """
+    domains, names = dict(prophet.domains), []
+    for dataset in datasets:
+        known = domain_of(prophet, dataset)
+        if known is None:
+            domain = new_domain(dataset, camera)
+            known = next(name for name in _numbered(domain.name) if name not in domains)
+            domains[known] = dataclasses.replace(domain, name=known)
+        elif camera is not None:
+            domains[known] = dataclasses.replace(domains[known], camera=camera)
+        names.append(known)
+    return prophet.replace(domains=domains, active=names[0]), names
 
 
 def train_prophet(
     start: Prophet,
-    episodes: Sequence[Episode],
+    datasets: Sequence[Dataset],
     settings: WorldModelSettings,
     phase: Phase,
     out: Path,
@@ -122,19 +237,96 @@ def train_prophet(
     from_nothing: bool,
     progress: bool = True,
 ) -> Prophet:
-    """Train both networks of ``start`` on ``episodes``; curves, state and ``figures.json`` go to ``out``.
+    """Train both networks of ``start`` on ``datasets``; curves, state and ``figures.json`` go to ``out``.
 
     Args:
         note: what is done, for the manifest's history.
         from_nothing: the networks are untrained: begin with principal components and take new latent statistics.
+
+    Raises:
+        ProphRLError: low-rank changes are to be kept apart from a base model, but there is none.
     """
-    taught, held_back = split(episodes, settings.validation_every)
-    camera = start.manifest.camera
-    identity = f"{describe(episodes)} {dataclasses.asdict(start.autoencoder.settings)} {dataclasses.asdict(start.settings)}"
-    start.autoencoder.requires_grad_(True)
-    autoencoder = fit_autoencoder(
-        start.autoencoder,
-        FrameSet.of_episodes(taught, camera),
+    if phase.lora is not None and not phase.lora.merge and start.base is None:
+        raise ProphRLError("lora.merge=false keeps the change apart from a base model, but this world model stands on none")
+    prophet, names = acquainted(start.to(training_device()), datasets, settings.camera)
+    parts = [split(dataset.episodes, settings.validation_every) for dataset in datasets]
+    views = [
+        [view for episode in taught for view in _views(episode, prophet.using(name), settings.all_cameras)]
+        for (taught, _), name in zip(parts, names, strict=True)
+    ]
+    identity = " ".join(
+        [
+            describe(episode for taught, _ in parts for episode in taught),
+            str(settings.autoencoder if prophet.base is None else prophet.base),
+            str(prophet.settings),
+        ]
+    )
+    prophet = _train_autoencoder(prophet, views, settings, phase, out, run, identity, from_nothing, progress)
+    held_back = list(parts[0][1])[:MEASURED_EPISODES]
+    figures: dict[str, Any] = {"episodes": sum(len(taught) for taught, _ in parts)}
+    figures["autoencoder"] = measure_autoencoder(prophet, held_back)
+    _log.info("autoencoder on held-back episodes: %s", figures["autoencoder"])
+    cache = None if settings.latents is None else LatentCache(Path(settings.latents), prophet)
+    factor = prophet.latent_shape.temporal_factor
+    sources = [
+        Source(
+            WindowSampler(encode_all(prophet.using(name), seen, cache, progress), prophet.settings, factor, prophet.device),
+            dataset.weight,
+        )
+        for dataset, name, seen in zip(datasets, names, views, strict=True)
+    ]
+    lora = phase.lora or LoraSettings(rank=0)
+    make_trainable(prophet.transformer, lora)
+    if phase.gradient_checkpointing:
+        prophet.transformer.enable_gradient_checkpointing()
+    transformer = fit_prophet(
+        prophet.transformer,
+        sources,
+        prophet.settings,
+        phase.prophet,
+        settings.denoiser,
+        prophet.frames_of,
+        run=run,
+        folder=out,
+        identity=f"{identity} {phase.lora}",
+        progress=progress,
+    )
+    transformer.disable_gradient_checkpointing()
+    if lora.merge:
+        transformer = merged(transformer)
+    manifest = Manifest(
+        tasks=tuple(sorted({*start.manifest.tasks, *(e.task or "(unnamed)" for d in datasets for e in d.episodes)})),
+        history=(*start.manifest.history, note),
+    )
+    prophet = prophet.replace(transformer=transformer, manifest=manifest)
+    figures["prophet"] = measure_prophet(prophet, held_back, settings.sampler)
+    _log.info("prophet on held-back episodes: %s", figures["prophet"])
+    write_figures(out / "figures.json", without_nan(figures))
+    return prophet
+
+
+def _train_autoencoder(
+    prophet: Prophet,
+    views: Sequence[Sequence[tuple[Episode, str]]],
+    settings: WorldModelSettings,
+    phase: Phase,
+    out: Path,
+    run: int,
+    identity: str,
+    from_nothing: bool,
+    progress: bool,
+) -> Prophet:
+    network, size = prophet.tokenizer, prophet.latent_shape.image_size
+    if not isinstance(network, Autoencoder) or (phase.autoencoder.steps == 0 and not from_nothing):
+        return prophet
+    by_camera: dict[tuple[int, str], list[Any]] = {}
+    for number, seen in enumerate(views):
+        for episode, camera in seen:
+            by_camera.setdefault((number, camera), []).append(camera_frames(episode, camera, size))
+    frames = FrameSet.join([FrameSet.of_videos(videos) for videos in by_camera.values()])
+    taught = fit_autoencoder(
+        network.requires_grad_(True),
+        frames,
         phase.autoencoder,
         settings.autoencoder_loss,
         run=run,
@@ -143,34 +335,15 @@ def train_prophet(
         linear_start=from_nothing,
         progress=progress,
     ).requires_grad_(False)
-    figures: dict[str, Any] = {"episodes": len(taught), "autoencoder": measure_autoencoder(autoencoder, held_back, camera)}
-    _log.info("autoencoder on held-back episodes: %s", figures["autoencoder"])
-    prophet = start.replace(autoencoder=autoencoder)
+    prophet = prophet.replace(tokenizer=taught)
     if from_nothing:
-        prophet = prophet.replace(scale=_latent_scale(prophet, taught))
-    transformer = fit_prophet(
-        prophet.transformer,
-        [prophet.encode_episode(episode) for episode in taught],
-        prophet.settings,
-        phase.prophet,
-        settings.denoiser,
-        prophet.mask,
-        run=run,
-        folder=out,
-        identity=identity,
-        progress=progress,
-    ).requires_grad_(False)
-    known = start.manifest
-    manifest = dataclasses.replace(
-        known,
-        tasks=tuple(sorted({*known.tasks, *(episode.task or "(unnamed)" for episode in episodes)})),
-        history=(*known.history, note),
-    )
-    prophet = prophet.replace(transformer=transformer, manifest=manifest)
-    figures["prophet"] = measure_prophet(prophet, held_back, settings.sampler)
-    _log.info("prophet on held-back episodes: %s", figures["prophet"])
-    write_figures(out / "figures.json", without_nan(figures))
+        chosen = frames.images[:: max(1, len(frames) // SCALE_FRAMES)]
+        prophet = prophet.replace(scale=LatentScale.fit(prophet.encode(chosen)))  # its scale is the identity still
     return prophet
+
+
+def _views(episode: Episode, prophet: Prophet, all_cameras: bool) -> list[tuple[Episode, str]]:
+    return [(episode, camera) for camera in (sorted(episode.images) if all_cameras else [prophet.domain.camera])]
 
 
 def split(episodes: Sequence[Episode], every: int) -> tuple[list[Episode], list[Episode]]:
@@ -182,13 +355,15 @@ def split(episodes: Sequence[Episode], every: int) -> tuple[list[Episode], list[
     return taught, [episode for i, episode in enumerate(episodes) if i % every == middle]
 
 
-def describe(episodes: Sequence[Episode]) -> str:
+def describe(episodes: Iterable[Episode]) -> str:
     """A hash of the episodes' names and actions: whether two trainings have the same data."""
     parts = [f"{episode.name}:{derive_seed(np.ascontiguousarray(episode.deltas).tobytes().hex())}" for episode in episodes]
-    return f"{len(episodes)} episodes {derive_seed(*parts):016x}"
+    return f"{len(parts)} episodes {derive_seed(*parts):016x}"
 
 
-def _latent_scale(prophet: Prophet, episodes: Sequence[Episode]) -> LatentScale:
-    frames = np.concatenate([camera_frames(episode, prophet.manifest.camera) for episode in episodes])
-    chosen = frames[:: max(1, len(frames) // SCALE_FRAMES)]
-    return LatentScale.fit(prophet.encode(chosen))  # its scale is the identity still
+def _numbered(name: str) -> Iterator[str]:
+    yield name
+    number = 2
+    while True:
+        yield f"{name}-{number}"
+        number += 1

@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from learning.data_sources import Dataset
+from learning.fitting import FitSettings
 from rl.calibrated import calibrated_scores
 from rl.evaluation import evaluate
 from rl.learner import LearnerSettings
@@ -16,11 +18,10 @@ from robot_stack.core.errors import ProphRLError, SpecMismatchError, UnknownName
 from tests.rl.point_reach import INSTRUCTION, SIZE, PointReach, make_world, timid_demonstrations
 from world_model.autoencoder import AutoencoderSettings
 from world_model.checkpoint import save_prophet
-from world_model.fitting import FitSettings
-from world_model.judge import Judge, JudgeSettings, SuccessClassifier, autoencoder_hash, save_judge
-from world_model.prophet import ProphetSettings
+from world_model.judge import Judge, JudgeSettings, SuccessClassifier, save_judge, tokenizer_hash
 from world_model.sampler import SamplerSettings
 from world_model.settings import Phase, WorldModelSettings
+from world_model.sizes import BackboneSettings, ProphetSettings
 from world_model.train import new_prophet
 
 TASK = {"name": "point-reach", "instruction": INSTRUCTION, "horizon": 10, "seeds": {"rl_practice": 7000, "rl_selection": 6000}}
@@ -31,27 +32,34 @@ def truth(spec):
     return Trials(EvaluationSettings(make_world, episodes=20, batch=5), spec, TASK, run=0)
 
 
+def _dataset(spec, episodes) -> Dataset:
+    return Dataset(
+        "point", tuple(episodes), 1.0, spec.rate_hz, spec.action_kinds, spec.name, spec.fingerprint, spec.camera_names
+    )
+
+
 @pytest.fixture(scope="module")
 def folders(spec, tmp_path_factory):
     """Checkpoints of a small Prophet and its judge."""
     nothing = FitSettings(steps=1, batch_size=1, lr=1e-3)
+    backbone = BackboneSettings(heads=2, head_width=16, layers=1, lora_width=8)
     settings = WorldModelSettings(
         autoencoder=AutoencoderSettings(image_size=SIZE, channels=4, fine_width=8, coarse_width=8, coarse_blocks=1),
-        transformer=ProphetSettings(heads=2, head_width=16, layers=1, lora_width=8, action_width=16),
+        transformer=ProphetSettings(backbone=backbone, action_width=16),
         pretrain=Phase(nothing, nothing),
         adapt=Phase(nothing, nothing),
     )
-    prophet = new_prophet(settings, spec, timid_demonstrations(4), seed=0)
+    prophet = new_prophet(settings, [_dataset(spec, timid_demonstrations(4))], seed=0)
     judging = JudgeSettings(width=8)
-    network = SuccessClassifier(judging, prophet.latent_shape[0], prophet.latent_shape[1]).eval()
+    network = SuccessClassifier(judging, prophet.latent_shape.channels, prophet.latent_shape.size).eval()
     world, judge = tmp_path_factory.mktemp("world"), tmp_path_factory.mktemp("judge")
     save_prophet(prophet, world)
-    save_judge(Judge(network, judging, 0.5, autoencoder_hash(prophet.autoencoder)), judge)
+    save_judge(Judge(network, judging, 0.5, tokenizer_hash(prophet)), judge)
     return world, judge
 
 
 def test_resets_give_the_pictures_of_the_practice_seeds(truth, folders, spec):
-    place = in_imagination(*folders, lambda prophet: starts_from_resets(truth, prophet, 12), spec, SamplerSettings())
+    place = in_imagination(*folders, lambda prophet: starts_from_resets(truth, 12), spec, SamplerSettings())
     assert list(place.pool) == list(range(12)) and not place.is_true
     expected = PointReach().reset(range(7000, 7012)).images
     np.testing.assert_array_equal(place.environment.reset(range(12)).images, expected)
@@ -74,7 +82,7 @@ def test_episodes_give_their_first_frames(folders, spec, tmp_path):
 
 
 def test_one_update_in_prophet_with_a_true_check(policy, truth, folders, spec, tmp_path):
-    place = in_imagination(*folders, lambda prophet: starts_from_resets(truth, prophet, 8), spec, SamplerSettings())
+    place = in_imagination(*folders, lambda prophet: starts_from_resets(truth, 8), spec, SamplerSettings())
     settings = RlSettings(
         updates=1,
         imagined_checks=4,
@@ -101,7 +109,7 @@ def test_reward_is_one_half_where_the_verdict_turns():
 
 def test_imagination_gives_calibrated_scores_and_the_judges_own_verdict(truth, folders, spec):
     def play(sharpness):
-        place = in_imagination(*folders, lambda p: starts_from_resets(truth, p, 6), spec, SamplerSettings(), sharpness)
+        place = in_imagination(*folders, lambda p: starts_from_resets(truth, 6), spec, SamplerSettings(), sharpness)
         place.environment.reset(range(6))
         return place.environment.step(np.zeros((6, 5, 4)))
 
@@ -120,7 +128,7 @@ def test_simulator_is_the_true_environment_itself(policy, truth, episodes):
 def test_world_model_of_another_robot_is_refused(folders, spec, truth):
     other = replace(spec, name="other")
     with pytest.raises(SpecMismatchError, match="other"):
-        in_imagination(*folders, lambda prophet: starts_from_resets(truth, prophet, 2), other, SamplerSettings())
+        in_imagination(*folders, lambda prophet: starts_from_resets(truth, 2), other, SamplerSettings())
 
 
 def test_bad_settings_list_the_valid_ones():

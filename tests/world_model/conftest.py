@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 import torch
 
+from learning.data_sources import Dataset
 from learning.episode import Episode
+from learning.fitting import FitSettings
 from learning.seeding import generator
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.paths import robot_file
 from world_model.autoencoder import AutoencoderSettings
 from world_model.checkpoint import LatentScale, Prophet
-from world_model.fitting import FitSettings
-from world_model.judge import Judge, JudgeSettings, SuccessClassifier, autoencoder_hash
-from world_model.prophet import ProphetSettings
+from world_model.judge import Judge, JudgeSettings, SuccessClassifier, tokenizer_hash
 from world_model.settings import Phase, WorldModelSettings
+from world_model.sizes import BackboneSettings, HistorySettings, ProphetSettings
 from world_model.train import new_prophet
 
 SIZE = 32
@@ -40,7 +41,9 @@ def settings():
     return WorldModelSettings(
         autoencoder=AutoencoderSettings(image_size=SIZE, channels=8, fine_width=8, coarse_width=16, coarse_blocks=1),
         transformer=ProphetSettings(
-            context_offsets=(-2, -1, 0), heads=2, head_width=16, layers=2, lora_width=8, action_width=16
+            backbone=BackboneSettings(heads=2, head_width=16, layers=2, lora_width=8),
+            history=HistorySettings(frames=3, span=8),
+            action_width=16,
         ),
         pretrain=Phase(tiny, tiny),
         adapt=Phase(tiny, tiny),
@@ -85,28 +88,30 @@ def episodes():
     return [square_episode(seed) for seed in range(12)]
 
 
+def dataset_of(episodes, spec, name: str = "square") -> Dataset:
+    """``episodes`` as those of the embedded robot."""
+    return Dataset(name, tuple(episodes), 1.0, spec.rate_hz, spec.action_kinds, spec.name, spec.fingerprint, ("front",))
+
+
 @pytest.fixture
 def prophet(settings, spec, episodes) -> Prophet:
-    """Untrained but not trivial: the action streams' and the output's zero layers hold small numbers."""
-    made = new_prophet(settings, spec, episodes, seed=0)
+    """Untrained but not trivial: layers that are zero at the start hold small numbers."""
+    made = new_prophet(settings, [dataset_of(episodes, spec)], seed=0)
     torch.manual_seed(1)
     transformer = made.transformer
     torch.nn.init.normal_(transformer.proj_out.weight, std=0.2)
-    for stream in (
-        transformer.chunk_to_time,
-        transformer.chunk_to_adaln,
-        transformer.frame_to_time,
-        transformer.frame_to_adaln,
-    ):
-        torch.nn.init.normal_(stream[-1].weight, std=0.2)
-    transformer.eval()
-    made.autoencoder.eval()
-    return made.replace(scale=LatentScale((0.0,) * 8, 1.0))
+    torch.nn.init.normal_(transformer.history_gates, std=0.5)
+    for stream in (transformer.chunk_actions, transformer.frame_actions):
+        torch.nn.init.normal_(stream.to_time[-1].weight, std=0.2)
+        torch.nn.init.normal_(stream.to_adaln[-1].weight, std=0.2)
+    transformer.eval().requires_grad_(False)
+    made.tokenizer.eval().requires_grad_(False)
+    return made.replace(scale=LatentScale((0.0,) * 8, (1.0,)))
 
 
 @pytest.fixture
 def judge(prophet) -> Judge:
     torch.manual_seed(2)
     settings = JudgeSettings(width=8, dropout=0.0)
-    network = SuccessClassifier(settings, *prophet.latent_shape[:2]).eval()
-    return Judge(network, settings, 0.5, autoencoder_hash(prophet.autoencoder))
+    network = SuccessClassifier(settings, prophet.latent_shape.channels, prophet.latent_shape.size).eval()
+    return Judge(network, settings, 0.5, tokenizer_hash(prophet))

@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 
 from robot_stack.core.errors import ProphRLError, ShapeError, SpecMismatchError
+from robot_stack.core.horizon import HorizonGuard
 from robot_stack.core.ports import VectorEnvironment
+from robot_stack.drivers.gym_vector import GymVectorEnv
 from world_model.imagination import StartContext, replay, replay_all
-from world_model.imagined_env import ImaginedEnv
+from world_model.imagined_env import DoubtSettings, ImaginedEnv
 from world_model.sampler import SamplerSettings
 
 
 @pytest.fixture
 def starts(episodes, prophet):
-    return [StartContext.of_episode(episode, "front", 4, prophet.settings.context_offsets) for episode in episodes[:4]]
+    return [StartContext.of_episode(episode, "front", 4, prophet.settings.span) for episode in episodes[:4]]
 
 
 @pytest.fixture
@@ -89,6 +91,17 @@ def test_success_is_latched(env, judge, monkeypatch):
     assert env.step(chunks(1)).success[0]
 
 
+def test_a_verdict_may_span_chunks_and_is_kept(prophet, judge, starts, spec, monkeypatch):
+    patient = dataclasses.replace(judge, settings=dataclasses.replace(judge.settings, verdict_frames=7), threshold=0.6)
+    scores = iter([np.zeros((2, 1)), *(np.array([[first] * 5, [0.8] * 5]) for first in (0.0, 0.8, 0.2))])
+    monkeypatch.setattr(type(judge), "score_frames", lambda *_: next(scores))
+    env = ImaginedEnv(prophet, patient, starts, spec)
+    env.reset([0, 1])
+    assert env.step(chunks(2)).success.tolist() == [False, True], "a video shorter than a verdict is averaged whole"
+    assert env.step(chunks(2)).success.tolist() == [False, True], "two frames of 0 and five of 0.8"
+    assert env.step(chunks(2)).success.tolist() == [True, True], "five frames of 0.8 and two of 0.2"
+
+
 def test_a_rollout_that_has_succeeded_stands_still_and_the_others_go_on(env, judge, monkeypatch):
     scores = iter([np.zeros((2, 1)), np.array([[0.9] * 5, [0.1] * 5]), np.full((2, 5), 0.1)])
     monkeypatch.setattr(type(judge), "score_frames", lambda *_: next(scores))
@@ -104,7 +117,7 @@ def test_a_rollout_that_has_succeeded_stands_still_and_the_others_go_on(env, jud
 
 def test_env_agrees_with_the_replay_of_an_episode(prophet, judge, episodes, spec):
     episode = episodes[0]
-    begin = StartContext.of_episode(episode, "front", 0, prophet.settings.context_offsets)
+    begin = StartContext.of_episode(episode, "front", 0, prophet.settings.span)
     env = ImaginedEnv(prophet, judge, [begin], spec)
     one_seed = f"replay 0 {episode.name}"
     env.reset([0], noise_seeds=[one_seed])
@@ -114,8 +127,8 @@ def test_env_agrees_with_the_replay_of_an_episode(prophet, judge, episodes, spec
 
 def test_start_at_rest_repeats_its_frame(prophet, episodes):
     image, target = episodes[0].images["front"][0], episodes[0].commanded[0].astype(np.float64)
-    rest = StartContext.at_rest(image, target, prophet.settings.context_offsets)
-    recorded = StartContext.of_episode(episodes[0], "front", 0, prophet.settings.context_offsets)
+    rest = StartContext.at_rest(image, target)
+    recorded = StartContext.of_episode(episodes[0], "front", 0, prophet.settings.span)
     np.testing.assert_array_equal(rest.images, recorded.images)
     np.testing.assert_array_equal(rest.commanded, recorded.commanded)
 
@@ -132,7 +145,7 @@ def test_bad_calls_are_refused(env, prophet, judge, starts, spec):
         env.step(chunks(3))
     with pytest.raises(ProphRLError, match="at least one start"):
         ImaginedEnv(prophet, judge, [], spec)
-    stranger = prophet.replace(manifest=dataclasses.replace(prophet.manifest, fingerprint="other"))
+    stranger = prophet.replace(domains={"square": dataclasses.replace(prophet.domain, fingerprint="other")})
     with pytest.raises(SpecMismatchError):
         ImaginedEnv(stranger, judge, starts, spec)
 
@@ -144,6 +157,71 @@ def test_replay_keeps_the_order_of_episodes_of_any_length(prophet, episodes):
         **{name: getattr(episodes[1], name)[:8] for name in ("state", "commanded", "deltas")},
     )
     videos = replay_all(prophet, [episodes[0], short, episodes[2]], SamplerSettings())
-    assert [len(video) for video in videos] == [16, 6, 16]
+    assert [len(video) for video in videos] == [16, 8, 16]
     for video, episode in zip(videos, episodes, strict=False):
         np.testing.assert_allclose(video[0], prophet.encode(episode.images["front"][:1])[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_second_draw_tells_how_much_it_differs_and_may_break_a_rollout_off(prophet, judge, starts, spec):
+    sampler = SamplerSettings(steps=2)
+    plain = ImaginedEnv(prophet, judge, starts, spec, sampler)
+    plain.reset([0, 1])
+    without = plain.step(chunks(2))
+    measured = ImaginedEnv(prophet, judge, starts, spec, sampler, DoubtSettings(penalty=0.5))
+    measured.reset([0, 1])
+    seen = measured.step(chunks(2))
+    np.testing.assert_array_equal(seen.info["latents"], without.info["latents"])
+    assert seen.info["uncertainty"].shape == (2, 5)
+    assert (seen.info["uncertainty"] > 0).all()
+    expected = np.clip(without.info["scores"] - 0.5 * seen.info["uncertainty"], 0, 1)
+    np.testing.assert_allclose(seen.info["scores"], expected)
+    between = float(np.sort(seen.info["uncertainty"].max(axis=1)).mean())
+    careful = ImaginedEnv(prophet, judge, starts, spec, sampler, DoubtSettings(limit=between))
+    careful.reset([0, 1])
+    first, second = careful.step(chunks(2)), careful.step(chunks(2))
+    doubted = first.info["doubted"]
+    assert sorted(doubted.tolist()) == [False, True]
+    np.testing.assert_array_equal(first.info["scores"][doubted], 0.0)  # nothing that can be trusted came before
+    last = first.info["latents"][doubted][:, -1:]
+    np.testing.assert_array_equal(second.info["latents"][doubted], np.repeat(last, 5, axis=1))
+    assert (second.info["latents"][~doubted] != first.info["latents"][~doubted]).any()
+
+
+def test_imagination_ends_at_its_horizon(env):
+    guarded: VectorEnvironment = HorizonGuard(env, 10)
+    guarded.reset([0, 1])
+    assert not guarded.step(chunks(2)).truncated
+    assert guarded.step(chunks(2)).truncated
+    with pytest.raises(ProphRLError, match="horizon of 10"):
+        guarded.step(chunks(2))
+    guarded.reset([0, 1])
+    assert not guarded.step(chunks(2)).truncated
+
+
+def test_imagination_as_a_gymnasium_vector_environment(env, spec):
+    gym = GymVectorEnv(HorizonGuard(env, 10), spec, range(len(env)), num_envs=2, chunk_length=5, image_size=32)
+    seen, info = gym.reset(seed=3)
+    assert gym.observation_space.contains(seen)
+    again, _ = gym.reset(seed=3)
+    np.testing.assert_array_equal(seen["images"], again["images"])
+    assert gym.action_space.contains(chunks(2))
+    gym.reset(options={"starts": [1, 2]})
+    seen, reward, terminated, truncated, info = gym.step(chunks(2))
+    assert gym.observation_space.contains(seen)
+    assert reward.shape == terminated.shape == truncated.shape == (2,)
+    assert not truncated.any() and info["scores"].shape == (2, 5)
+    env.reset([1, 2])
+    np.testing.assert_array_equal(env.step(chunks(2)).images, seen["images"])
+    with pytest.raises(ShapeError):
+        gym.reset(options={"starts": [1]})
+
+
+def test_a_success_is_rewarded_once_and_is_not_truncated(env, judge, monkeypatch, spec):
+    scores = iter([np.zeros((2, 1)), np.array([[0.9] * 5, [0.1] * 5]), np.full((2, 5), 0.1)])
+    monkeypatch.setattr(type(judge), "score_frames", lambda *_: next(scores))
+    gym = GymVectorEnv(HorizonGuard(env, 10), spec, range(len(env)), num_envs=2, chunk_length=5, image_size=32)
+    gym.reset(options={"starts": [0, 1]})
+    _, first, terminated, _, _ = gym.step(chunks(2))
+    _, second, _, truncated, _ = gym.step(chunks(2))
+    assert first.tolist() == [1.0, 0.0] and second.tolist() == [0.0, 0.0]
+    assert terminated.tolist() == [True, False] and truncated.tolist() == [False, True]

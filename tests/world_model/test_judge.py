@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from learning.fitting import FitSettings
 from robot_stack.core.errors import BadFileError, ProphRLError, SpecMismatchError
 from tests.world_model.conftest import square_episode
-from world_model.fitting import FitSettings
 from world_model.judge import JudgeSettings, load_judge, save_judge, windows_of
 from world_model.judge_calibration import HIGHEST, LOWEST, UNDECIDED, area_under_curve, calibrate_threshold, judge_figures
 from world_model.judge_train import frame_labels, train_judge
@@ -91,7 +91,7 @@ def test_area_under_curve_is_symmetric_and_ignores_monotone_maps(rows):
 
 
 def test_scores_do_not_depend_on_how_a_video_is_cut_into_chunks(judge, prophet, episodes):
-    video = prophet.encode_episode(episodes[0]).latents[None]
+    video = prophet.encode_episode(episodes[0]).frames[None]
     whole = judge.score_frames(video)
     parts = [judge.score_frames(video[:, :4]), judge.score_frames(video[:, 4:], before=video[:, 3:4])]
     np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, rtol=1e-5)
@@ -121,7 +121,7 @@ def test_labels_of_frames():
 
 def test_judge_learns_where_the_square_is(prophet, settings):
     episodes = [square_episode(seed) for seed in range(60)]
-    prophet.autoencoder.start_linear(
+    prophet.tokenizer.start_linear(
         torch.from_numpy(np.concatenate([e.images["front"] for e in episodes])).permute(0, 3, 1, 2) / 255.0
     )
     training = FitSettings(steps=60, batch_size=32, lr=3e-3, warmup=5, ema_decay=0.9)
@@ -140,17 +140,18 @@ def test_judge_needs_both_outcomes(prophet, episodes):
 def test_judge_comes_back_from_its_folder(judge, prophet, episodes, tmp_path):
     save_judge(judge, tmp_path)
     loaded = load_judge(tmp_path)
-    video = prophet.encode_episode(episodes[0]).latents[None]
+    video = prophet.encode_episode(episodes[0]).frames[None]
     np.testing.assert_array_equal(loaded.score_frames(video), judge.score_frames(video))
-    assert (loaded.settings, loaded.threshold, loaded.autoencoder) == (judge.settings, judge.threshold, judge.autoencoder)
-    (tmp_path / "judge.safetensors").write_bytes(b"cut")
+    assert (loaded.settings, loaded.threshold, loaded.tokenizer) == (judge.settings, judge.threshold, judge.tokenizer)
+    [weights] = tmp_path.glob("judge.*.safetensors")
+    weights.write_bytes(b"cut")
     with pytest.raises(BadFileError):
         load_judge(tmp_path)
 
 
-def test_judge_refuses_latents_of_another_autoencoder(judge, prophet):
+def test_judge_refuses_latents_of_another_tokenizer(judge, prophet):
     judge.check(prophet)
     with torch.no_grad():
-        prophet.autoencoder.mean_image += 0.1
+        prophet.tokenizer.mean_colour += 0.1
     with pytest.raises(SpecMismatchError, match="train-judge again"):
         judge.check(prophet)

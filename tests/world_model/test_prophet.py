@@ -1,119 +1,397 @@
 """Laws of the action-conditioned transformer and of the sampler."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
+from diffusers import CosmosTransformer3DModel
 
-from robot_stack.core.errors import ShapeError
+from robot_stack.core.errors import ProphRLError, ShapeError
 from world_model.action_layout import SLOTS
+from world_model.condition import Condition, HistoryFrames
 from world_model.denoiser import DenoiserSettings, denoising_loss, predict_clean
 from world_model.latents import Windows, WindowSampler
-from world_model.prophet import ActionCondition, ProphetSettings, make_transformer
+from world_model.lora import LoraSettings, make_trainable, merged
 from world_model.sampler import SamplerSettings, sample, sample_noise
+from world_model.sizes import VELOCITY, BackboneSettings, HistorySettings, ProphetSettings, make_transformer
+from world_model.transport import Transport
 
-SMALL = ProphetSettings(context_offsets=(-2, -1, 0), heads=2, head_width=16, layers=2, lora_width=8, action_width=16)
+CHANNELS, SIZE, ACTIONS, PAST = 4, 8, 5, 3
+BACKBONE = BackboneSettings(heads=2, head_width=16, layers=2, lora_width=8, text_width=12)
+SMALL = ProphetSettings(
+    backbone=BACKBONE,
+    context_offsets=(-1, 0),
+    history=HistorySettings(PAST, span=8),
+    action_width=16,
+    action_frames=True,
+    action_patches=True,
+    transport=1,
+)
+BARE = dataclasses.replace(
+    SMALL,
+    history=HistorySettings(0),
+    chunk_stream=False,
+    frame_stream=False,
+    pose_condition=False,
+    action_frames=False,
+    action_patches=False,
+    transport=0,
+)
 MASK = torch.tensor([1.0, 1, 1, 0, 0, 0, 1] + [0.0] * 7)
 
 
-def small_network(**changes):
-    torch.manual_seed(0)
-    network = make_transformer(ProphetSettings(**{**SMALL.__dict__, **changes}), latent_channels=4, latent_size=4)
+def network_of(settings: ProphetSettings, seed: int = 0):
+    torch.manual_seed(seed)
+    network = make_transformer(settings, CHANNELS, SIZE)
     torch.nn.init.normal_(network.proj_out.weight, std=0.3)  # zero at the start, which would hide everything
     return network.eval()
 
 
-def inputs(batch: int, seed: int = 0):
+def awake(network):
+    """The network with numbers in every layer that is zero at the start."""
+    torch.manual_seed(9)
+    for name, parameter in network.named_parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.3)
+        assert parameter.any(), name
+    return network
+
+
+def inputs(batch: int, seed: int = 0, given: int = 2):
     random = torch.Generator().manual_seed(seed)
     draw = lambda *shape: torch.randn(*shape, generator=random)  # noqa: E731
-    condition = ActionCondition(draw(batch, 5, SLOTS), draw(batch, 8, SLOTS), MASK)
-    return draw(batch, 4, 5, 4, 4), torch.rand(batch, generator=random), draw(batch, 4, 3, 4, 4), condition
+    latents = (CHANNELS, given + ACTIONS, SIZE, SIZE)
+    history = HistoryFrames(
+        draw(batch, PAST, CHANNELS, SIZE, SIZE),
+        torch.arange(2, 2 + PAST).expand(batch, -1),
+        torch.ones(batch, PAST, dtype=torch.bool),
+    )
+    condition = Condition(
+        deltas=draw(batch, ACTIONS, SLOTS),
+        poses=draw(batch, given + ACTIONS, SLOTS),
+        mask=MASK.expand(batch, -1),
+        action_frames=draw(batch, *latents),
+        history=history,
+    )
+    x_t, context = draw(batch, CHANNELS, ACTIONS, SIZE, SIZE), draw(batch, CHANNELS, given, SIZE, SIZE)
+    return x_t, torch.rand(batch, generator=random), context, condition
 
 
-@pytest.mark.parametrize("stream", ["chunk_stream", "frame_stream"])
-def test_action_streams_leave_the_base_model_unchanged_at_the_start(stream):
-    streams = {"chunk_stream": False, "frame_stream": False, "pose_condition": False} | {stream: True}
-    conditioned = small_network(**streams)
-    base = small_network(chunk_stream=False, frame_stream=False, pose_condition=False)
+def test_the_base_model_itself_is_diffusers_own():
+    cosmos = dataclasses.replace(
+        BACKBONE,
+        padding_mask=True,
+        learned_positions=False,
+        rope_scale=(1.0, 3.0, 3.0),
+        time_scale=1.0,
+        given_time=1e-4,
+        knows_rate=True,
+    )
+    ours = network_of(dataclasses.replace(BARE, backbone=cosmos, prediction=VELOCITY, anchor=False))
+    torch.manual_seed(1)
+    theirs = CosmosTransformer3DModel(
+        in_channels=CHANNELS + 1,
+        out_channels=CHANNELS,
+        num_attention_heads=2,
+        attention_head_dim=16,
+        num_layers=2,
+        text_embed_dim=12,
+        adaln_lora_dim=8,
+        rope_scale=(1.0, 3.0, 3.0),
+        extra_pos_embed_type=None,
+    ).eval()
+    missing, unexpected = ours.load_state_dict(theirs.state_dict(), strict=False)
+    assert (missing, unexpected) == (["null_text"], [])
+    x_t, t, context, condition = inputs(3)
+    text = torch.randn(3, 6, 12)
+    given = torch.zeros(3, 1, 2 + ACTIONS, SIZE, SIZE)
+    given[:, :, :2] = 1.0
+    times = torch.cat([torch.full((3, 2), 1e-4), t[:, None].expand(-1, ACTIONS)], dim=1)
+    with torch.no_grad():
+        expected = theirs(
+            torch.cat([context, x_t], dim=2),
+            times[:, None, :, None, None],
+            text,
+            fps=10,
+            condition_mask=given,
+            padding_mask=torch.zeros(1, 1, 8 * SIZE, 8 * SIZE),
+            return_dict=False,
+        )[0][:, :, 2:]
+        found = ours(x_t, t, context, dataclasses.replace(condition, text=text, rate_hz=10.0))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("part", ["chunk_stream", "frame_stream", "action_frames", "action_patches", "history", "transport"])
+def test_what_is_new_leaves_the_base_model_unchanged_at_the_start(part):
+    with_part = {"history": SMALL.history, "transport": 2}
+    with_part = {part: with_part.get(part, True)}
+    conditioned, base = network_of(dataclasses.replace(BARE, **with_part)), network_of(BARE)
     missing, unexpected = conditioned.load_state_dict(base.state_dict(), strict=False)
     assert not unexpected
-    assert all("_to_" in name for name in missing)  # base weights fit; only the streams are new
-    x_t, t, context, condition = inputs(2)
-    torch.testing.assert_close(conditioned(x_t, t, context, condition), base(x_t, t, context, condition), rtol=0, atol=0)
+    prefix = {
+        "chunk_stream": "chunk_actions",
+        "frame_stream": "frame_actions",
+        "action_frames": "drawn_actions",
+        "action_patches": "drawn_patches",
+        "transport": "transport",
+    }
+    assert missing and all(name.startswith(prefix.get(part, "history_")) for name in missing)
+    arguments = inputs(2)
+    torch.testing.assert_close(conditioned(*arguments), base(*arguments), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("stream", ["chunk_to_time", "chunk_to_adaln", "frame_to_time", "frame_to_adaln"])
-def test_each_stream_carries_the_action_to_the_output_once_it_has_weights(stream):
-    network = small_network()
-    torch.nn.init.normal_(getattr(network, stream)[-1].weight, std=0.5)
+@pytest.mark.parametrize("part", ["chunk_stream", "frame_stream", "action_frames", "action_patches", "history"])
+def test_each_part_carries_what_it_is_told_to_the_output_once_it_has_weights(part):
+    with_part = {"history": SMALL.history, "transport": 2}
+    with_part = {part: with_part.get(part, True)}
+    network = awake(network_of(dataclasses.replace(BARE, **with_part)))
     x_t, t, context, condition = inputs(1)
-    other = ActionCondition(condition.deltas.flip(1), condition.poses, condition.mask)
+    past = condition.history
+    changes = {
+        "chunk_stream": {"deltas": condition.deltas.flip(1)},
+        "frame_stream": {"deltas": condition.deltas.flip(1)},
+        "action_frames": {"action_frames": condition.action_frames.flip(3)},
+        "action_patches": {"action_frames": condition.action_frames.flip(4)},
+        "history": {"history": dataclasses.replace(past, latents=past.latents.flip(3))},
+    }
+    other = dataclasses.replace(condition, **changes[part])
     assert (network(x_t, t, context, condition) - network(x_t, t, context, other)).abs().max() > 1e-3
 
 
+def test_pose_condition_adds_the_commanded_pose():
+    x_t, t, context, condition = inputs(1)
+    other = dataclasses.replace(condition, poses=condition.poses + 0.3)
+    blind = awake(network_of(dataclasses.replace(BARE, frame_stream=True)))
+    torch.testing.assert_close(blind(x_t, t, context, condition), blind(x_t, t, context, other), rtol=0, atol=0)
+    seeing = awake(network_of(dataclasses.replace(BARE, frame_stream=True, pose_condition=True)))
+    assert (seeing(x_t, t, context, condition) - seeing(x_t, t, context, other)).abs().max() > 1e-3
+
+
 def test_masked_slots_have_no_influence():
-    network = small_network()
-    for stream in (network.chunk_to_time, network.frame_to_adaln):
-        torch.nn.init.normal_(stream[-1].weight, std=0.5)
+    network = awake(network_of(SMALL))
     x_t, t, context, condition = inputs(1)
     noise = 10.0 * (1.0 - MASK)
-    other = ActionCondition(condition.deltas + noise, condition.poses + noise, MASK)
+    other = dataclasses.replace(condition, deltas=condition.deltas + noise, poses=condition.poses + noise)
     torch.testing.assert_close(network(x_t, t, context, condition), network(x_t, t, context, other), rtol=0, atol=0)
 
 
-def test_untrained_network_with_anchor_predicts_the_present_frame():
-    network = make_transformer(SMALL, latent_channels=4, latent_size=4).eval()
+def test_action_frames_of_given_frames_are_masked_out():
+    network = awake(network_of(SMALL))
+    x_t, t, context, condition = inputs(1)
+    drawn = condition.action_frames.clone()
+    drawn[:, :, :2] = 5.0
+    other = dataclasses.replace(condition, action_frames=drawn)
+    torch.testing.assert_close(network(x_t, t, context, condition), network(x_t, t, context, other), rtol=0, atol=0)
+
+
+def test_a_past_that_is_not_there_has_no_influence():
+    network = awake(network_of(SMALL))
     x_t, t, context, condition = inputs(2)
-    x_0 = predict_clean(network, x_t, t, context, condition)
+    past = condition.history
+    some = torch.tensor([[True, False, False], [False, False, False]])
+    with_some = dataclasses.replace(condition, history=dataclasses.replace(past, valid=some))
+    changed = past.latents.clone()
+    changed[~some] = 7.0
+    other = dataclasses.replace(condition, history=HistoryFrames(changed, past.ages, some))
+    found, expected = network(x_t, t, context, with_some), network(x_t, t, context, other)
+    assert torch.isfinite(found).all()
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    bare = network_of(dataclasses.replace(SMALL, history=HistorySettings(0)))
+    bare.load_state_dict(network.state_dict(), strict=False)
+    torch.testing.assert_close(found[1], bare(x_t, t, context, condition)[1], rtol=1e-5, atol=1e-5)
+
+
+def test_what_is_prepared_once_gives_the_same():
+    network = awake(network_of(SMALL))
+    x_t, t, context, condition = inputs(2)
+    prepared = network.prepare(condition, context)
+    for level in (t, torch.rand(2)):
+        torch.testing.assert_close(network(x_t, level, context, prepared), network(x_t, level, context, condition))
+
+
+def test_untrained_network_with_anchor_predicts_the_present_frame():
+    network = make_transformer(SMALL, CHANNELS, SIZE).eval()
+    x_t, t, context, condition = inputs(2)
+    x_0 = predict_clean(network, SMALL, x_t, t, context, condition)
     torch.testing.assert_close(x_0, context[:, :, -1:].expand_as(x_0))
 
 
-def test_chunk_of_another_length_is_refused():
-    network = small_network()
+def test_clean_frames_of_a_velocity_are_those_that_it_leads_to():
+    settings = dataclasses.replace(SMALL, prediction=VELOCITY, anchor=False, transport=0)
+    network = network_of(settings)
+    x_t, t, context, condition = inputs(2)
+    velocity = network(x_t, t, context, condition)
+    x_0 = predict_clean(network, settings, x_t, t, context, condition)
+    torch.testing.assert_close(x_0 + t[:, None, None, None, None] * velocity, x_t)
+
+
+def test_wrong_numbers_of_frames_and_missing_conditions_are_refused():
+    network = network_of(SMALL)
     x_t, t, context, condition = inputs(1)
     with pytest.raises(ShapeError):
         network(x_t[:, :, :4], t, context, condition)
+    with pytest.raises(ShapeError):
+        network(x_t, t, context, dataclasses.replace(condition, deltas=condition.deltas[:, :4]))
+    with pytest.raises(ProphRLError, match="history"):
+        network(x_t, t, context, dataclasses.replace(condition, history=None))
+    with pytest.raises(ProphRLError, match="calibrated"):
+        network(x_t, t, context, dataclasses.replace(condition, action_frames=None))
+    with pytest.raises(ValueError, match="multiple of 4"):
+        make_transformer(SMALL, CHANNELS, SIZE, actions_per_frame=4)
+    with pytest.raises(ValueError, match="1024"):
+        make_transformer(dataclasses.replace(SMALL, history=HistorySettings(40, span=60)), CHANNELS, 64)
+
+
+def test_a_chunk_of_several_actions_a_latent_frame():
+    network = awake(network_of(dataclasses.replace(SMALL, chunk_length=8)))
+    assert network.config.actions_per_frame == 1
+    torch.manual_seed(0)
+    network = awake(make_transformer(dataclasses.replace(SMALL, chunk_length=8), CHANNELS, SIZE, actions_per_frame=4)).eval()
+    x_t, t, context, condition = inputs(2)
+    condition = dataclasses.replace(
+        condition,
+        deltas=torch.randn(2, 8, SLOTS),
+        poses=torch.randn(2, 10, SLOTS),
+        action_frames=torch.randn(2, CHANNELS, 4, SIZE, SIZE),
+    )
+    output = network(x_t[:, :, :2], t, context, condition)
+    assert output.shape == (2, CHANNELS, 2, SIZE, SIZE)
+    later = condition.deltas.clone()
+    later[:, 4:] += 1.0
+    features = (
+        network.frame_actions._features(condition, 2),
+        network.frame_actions._features(dataclasses.replace(condition, deltas=later), 2),
+    )
+    torch.testing.assert_close(features[0][:, :3], features[1][:, :3])  # the first latent frame has the first four actions
+    assert (features[0][:, 3] != features[1][:, 3]).any()
+
+
+def test_low_rank_changes_begin_as_nothing_and_merge_into_the_weights():
+    network = awake(network_of(SMALL))
+    names = set(network.state_dict())
+    arguments = inputs(2)
+    before = network(*arguments)
+    make_trainable(network, LoraSettings(rank=4))
+    torch.testing.assert_close(network(*arguments), before, rtol=1e-4, atol=1e-5)
+    trainable = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+    assert any("lora_A" in name and ".ff." in name for name in trainable)
+    assert any("lora_B" in name and ".attn2.to_out" in name for name in trainable)
+    assert not [name for name in trainable if "transformer_blocks" in name and "lora" not in name]
+    for name, parameter in network.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    changed = network(*arguments)
+    assert (changed - before).abs().max() > 1e-3
+    whole = merged(network)
+    assert set(whole.state_dict()) == names
+    torch.testing.assert_close(whole(*arguments), changed, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("steps", [1, 3])
 def test_samples_are_repeatable_and_do_not_depend_on_their_batch(steps):
-    network = small_network()
-    torch.nn.init.normal_(network.frame_to_time[-1].weight, std=0.5)
+    network = awake(network_of(SMALL))
     _, _, context, condition = inputs(5)
-    noise = sample_noise([(7, "test", i) for i in range(5)], (4, 5, 4, 4))
-    together = sample(network, noise, context, condition, SamplerSettings(steps, batch_size=2))
-    again = sample(network, noise, context, condition, SamplerSettings(steps, batch_size=2))
+    noise = sample_noise([(7, "test", i) for i in range(5)], (CHANNELS, ACTIONS, SIZE, SIZE))
+    together = sample(network, SMALL, noise, context, condition, SamplerSettings(steps, batch_size=2))
+    again = sample(network, SMALL, noise, context, condition, SamplerSettings(steps, batch_size=2))
     torch.testing.assert_close(together, again, rtol=0, atol=0)
     for i in (4, 1):
-        one = ActionCondition(condition.deltas[i : i + 1], condition.poses[i : i + 1], MASK)
-        alone = sample(network, sample_noise([(7, "test", i)], (4, 5, 4, 4)), context[i : i + 1], one, SamplerSettings(steps))
-        torch.testing.assert_close(alone[0], together[i], rtol=1e-4, atol=1e-5)
+        own_noise = sample_noise([(7, "test", i)], (CHANNELS, ACTIONS, SIZE, SIZE))
+        one = slice(i, i + 1)
+        alone = sample(network, SMALL, own_noise, context[one], condition.rows(one), SamplerSettings(steps))
+        torch.testing.assert_close(alone[0], together[i], rtol=1e-3, atol=1e-4)
 
 
 def test_sampler_with_a_perfect_predictor_ends_at_the_data(monkeypatch):
-    data = torch.randn(2, 4, 5, 4, 4)
+    data = torch.randn(2, CHANNELS, ACTIONS, SIZE, SIZE)
     monkeypatch.setattr("world_model.sampler.predict_clean", lambda *_: data)
     _, _, context, condition = inputs(2)
     for steps in (1, 2, 4):
-        drawn = sample(small_network(), torch.randn_like(data), context, condition, SamplerSettings(steps))
+        drawn = sample(network_of(SMALL), SMALL, torch.randn_like(data), context, condition, SamplerSettings(steps))
         torch.testing.assert_close(drawn, data, rtol=1e-4, atol=1e-5)
 
 
-def test_loss_of_an_untrained_network_is_that_of_copying():
-    network = make_transformer(SMALL, latent_channels=4, latent_size=4)
+@pytest.mark.parametrize("settings", [SMALL, dataclasses.replace(SMALL, prediction=VELOCITY, transport=0)])
+def test_loss_of_an_untrained_network_with_anchor_is_that_of_copying(settings):
+    network = make_transformer(settings, CHANNELS, SIZE)
     _, _, context, condition = inputs(3)
-    windows = Windows(context, torch.randn(3, 4, 5, 4, 4), torch.zeros(3, 1, 5, 4, 4), condition.deltas, condition.poses)
-    settings = DenoiserSettings(context_noise=0.0)
-    losses = denoising_loss(network, windows, MASK, settings, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(losses["loss"], losses["error_of_copy"])
+    windows = Windows(context, torch.randn(3, CHANNELS, ACTIONS, SIZE, SIZE), torch.zeros(3, 1, ACTIONS, SIZE, SIZE), condition)
+    chosen = DenoiserSettings(context_noise=0.0, pure_noise=1.0)
+    losses = denoising_loss(network, settings, windows, chosen, torch.Generator().manual_seed(0))
+    if settings.prediction == VELOCITY:  # its zero stands for x_0 = x_t, pure noise: no better than a variance of 2
+        assert losses["error"].item() == pytest.approx(2.0, rel=0.2)
+    else:
+        torch.testing.assert_close(losses["loss"], losses["error_of_copy"])
+
+
+def test_weights_of_the_loss_lie_on_what_moves_and_changes():
+    network = make_transformer(SMALL, CHANNELS, SIZE)
+    _, _, context, condition = inputs(1)
+    future = context[:, :, -1:].repeat(1, 1, ACTIONS, 1, 1)
+    future[..., 0, 0] += 10.0  # one cell changes
+    moving = torch.zeros(1, 1, ACTIONS, SIZE, SIZE)
+    moving[..., 0, 0] = 0.5
+    windows = Windows(context, future, moving, condition)
+
+    def loss(**weights: float) -> torch.Tensor:
+        settings = DenoiserSettings(context_noise=0.0, pure_noise=1.0, **weights)
+        return denoising_loss(network, SMALL, windows, settings, torch.Generator().manual_seed(0))["loss"]
+
+    plain = loss(moving_weight=0.0)
+    torch.testing.assert_close(loss(moving_weight=4.0), plain * (1 + 4.0 * 0.5))
+    torch.testing.assert_close(loss(moving_weight=0.0, change_weight=3.0), plain * (1 + 3.0))
+    # One cell of 64 holds all of the error: 64 times the mean, and with focus 1/2 eight times the weight of a mean one.
+    emphasis = torch.tensor([8.0] + [0.0] * 63)
+    torch.testing.assert_close(loss(moving_weight=0.0, focus=0.5), plain * 8.0 / emphasis.mean())
 
 
 def test_windows_hold_the_frames_and_actions_that_belong_together(prophet, episodes):
     encoded = [prophet.encode_episode(episode) for episode in episodes[:3]]
-    sampler = WindowSampler(encoded, (-2, -1, 0), 5)
-    window = sampler.cut(np.array([1]), np.array([1]))
-    frames = encoded[1].latents
-    torch.testing.assert_close(window.context[0].transpose(0, 1), frames[[0, 0, 1]])  # before the episode, its first frame
-    torch.testing.assert_close(window.future[0].transpose(0, 1), frames[2:7])
-    torch.testing.assert_close(window.deltas[0], encoded[1].deltas[1:6])
-    torch.testing.assert_close(window.poses[0, -5:], encoded[1].poses[2:7])
-    torch.testing.assert_close(sampler.history(np.array([1]), np.array([1]))[0], frames[[0, 0, 1]])
+    settings = dataclasses.replace(
+        prophet.settings, context_offsets=(-2, -1, 0), history=HistorySettings(2, "time", 1.0, span=4)
+    )
+    sampler = WindowSampler(encoded, settings)
+    window = sampler.cut(np.array([1]), np.array([4]))
+    frames = encoded[1].frames
+    kept = {"rtol": 1e-3, "atol": 1e-3}  # in 16 bits
+    torch.testing.assert_close(window.context[0].transpose(0, 1), frames[[2, 3, 4]], **kept)
+    torch.testing.assert_close(window.future[0].transpose(0, 1), frames[5:10], **kept)
+    torch.testing.assert_close(window.condition.deltas[0], encoded[1].deltas[4:9])
+    torch.testing.assert_close(window.condition.poses[0], encoded[1].poses[[2, 3, 4, 5, 6, 7, 8, 9]])
+    torch.testing.assert_close(window.condition.history.latents[0], frames[[1, 0]], **kept)
+    assert window.condition.history.ages.tolist() == [[3, 4]]
+    early = sampler.cut(np.array([1]), np.array([1]))
+    torch.testing.assert_close(early.context[0].transpose(0, 1), frames[[0, 0, 1]], **kept)  # before it, its first
+    assert not early.condition.history.valid.any()
+    remembered = sampler.remember(np.array([1]), np.array([4]))
+    torch.testing.assert_close(remembered.context(), window.context)
+    torch.testing.assert_close(remembered.looked_back().latents, window.condition.history.latents)
+    torch.testing.assert_close(sampler.steps(np.array([1]), np.array([4]))[0], encoded[1].arcs[4:10].diff())
+
+
+def test_transport_carries_cells_to_where_its_weights_say():
+    transport = Transport(width=3, patch=2, reach=1)
+    present, tokens = torch.randn(2, CHANNELS, SIZE, SIZE), torch.randn(2, ACTIONS, 16, 3)
+    assert transport(tokens, present).abs().max() == 0.0
+    with torch.no_grad():
+        transport.gate.fill_(20.0)
+        transport.to_logits.bias.fill_(-50.0)
+        transport.to_logits.bias.view(4, 9)[:, 3] = 50.0  # row 1 of 3, column 0: what is left of each cell
+    carried = transport(tokens, present) + present[:, :, None]
+    expected = present.roll(1, dims=-1)[:, :, None].expand_as(carried)
+    torch.testing.assert_close(carried[..., 1:], expected[..., 1:])
+    torch.testing.assert_close(carried[..., 0], present[..., 0][:, :, None].expand_as(carried[..., 0]))  # the edge goes on
+
+
+def test_transport_reads_the_token_of_its_own_cell():
+    transport = Transport(width=1, patch=2, reach=1)
+    present, tokens = torch.randn(1, CHANNELS, SIZE, SIZE), torch.zeros(1, ACTIONS, 16, 1)
+    tokens[0, 2, 6] = 1.0  # third frame, patch in row 1 and column 2: cells 2-3, 4-5
+    with torch.no_grad():
+        transport.gate.fill_(20.0)
+        transport.to_logits.bias.view(4, 9)[:, 4] = 50.0
+        transport.to_logits.weight.view(4, 9)[:, 5] = 200.0
+    change = transport(tokens, present)
+    assert set(map(tuple, change[0].abs().amax(dim=0).nonzero().tolist())) <= {(2, r, c) for r in (2, 3) for c in (4, 5)}
+    torch.testing.assert_close(change[0, :, 2, 2, 4], present[0, :, 2, 5] - present[0, :, 2, 4])

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from learning.episode_store import load_all, save_episode
+from learning.fitting import FitSettings, fit
 from robot_stack.core.errors import BadFileError, SpecMismatchError
 from robot_stack.core.robot_spec import ActionKind
 from robot_stack.drivers.sim_metaworld import task_names
-from tests.world_model.conftest import square_episode
+from tests.world_model.conftest import dataset_of, square_episode
 from world_model.action_layout import ActionLayout
 from world_model.checkpoint import load_prophet, save_prophet
-from world_model.fitting import FitSettings, fit
 from world_model.held_out import HeldOutTaskError, is_held_out, refuse_held_out
 from world_model.train import new_prophet, split, train_prophet
 
@@ -54,7 +54,7 @@ def test_interrupted_training_continues_on_the_same_curve(tmp_path):
         torch.manual_seed(0)
         network = torch.nn.Linear(3, 1)
 
-        def loss_of_step(seeds):
+        def loss_of_step(network, seeds):
             if seeds.step == stop_at:
                 raise KeyboardInterrupt
             x = torch.from_numpy(seeds.draw.normal(size=(4, 3)).astype(np.float32))
@@ -77,46 +77,49 @@ def test_state_of_other_data_is_refused(tmp_path):
     settings = FitSettings(steps=1, batch_size=1, lr=1e-2)
     network = torch.nn.Linear(1, 1)
     arguments = {"purpose": "line", "run": 0, "folder": tmp_path, "progress": False}
-    fit(network, lambda _: {"loss": network.weight.sum()}, settings, identity="a", **arguments)
+    fit(network, lambda learner, _: {"loss": learner.weight.sum()}, settings, identity="a", **arguments)
     with pytest.raises(SpecMismatchError, match="remove it"):
-        fit(network, lambda _: {"loss": network.weight.sum()}, settings, identity="b", **arguments)
+        fit(network, lambda learner, _: {"loss": learner.weight.sum()}, settings, identity="b", **arguments)
 
 
 def test_training_writes_what_loading_reads(settings, spec, episodes, tmp_path):
-    start = new_prophet(settings, spec, episodes, seed=0)
+    data = [dataset_of(episodes, spec)]
+    start = new_prophet(settings, data, seed=0)
     phase = dataclasses.replace(settings.adapt)
     quick = dataclasses.replace(
         settings, denoiser=dataclasses.replace(settings.denoiser, self_forcing_after=2, self_forcing=1.0)
     )
-    trained = train_prophet(start, episodes, quick, phase, tmp_path, run=0, note="test", from_nothing=True, progress=False)
+    trained = train_prophet(start, data, quick, phase, tmp_path, run=0, note="test", from_nothing=True, progress=False)
     save_prophet(trained, tmp_path)
     loaded = load_prophet(tmp_path)
     assert loaded.manifest == trained.manifest
     assert loaded.manifest.tasks == ("reach-v3",)
-    assert (loaded.scale, loaded.settings, loaded.layout) == (trained.scale, trained.settings, trained.layout)
+    assert (loaded.scale, loaded.settings, loaded.active) == (trained.scale, trained.settings, trained.active)
     images = episodes[0].images["front"]
     torch.testing.assert_close(loaded.encode(images), trained.encode(images))
     np.testing.assert_array_equal(loaded.decode(loaded.encode(images)), trained.decode(trained.encode(images)))
     for a, b in zip(loaded.transformer.parameters(), trained.transformer.parameters(), strict=True):
         assert torch.equal(a, b)
-    (tmp_path / "prophet.safetensors").write_bytes(b"cut")
+    [weights] = tmp_path.glob("prophet.*.safetensors")
+    weights.write_bytes(b"cut")
     with pytest.raises(BadFileError):
         load_prophet(tmp_path)
 
 
 def test_world_model_of_another_robot_is_refused(prophet, spec):
     prophet.check_robot(spec)
+    stranger = dataclasses.replace(prophet.domain, fingerprint="0" * 16)
     with pytest.raises(SpecMismatchError, match="fingerprint"):
-        prophet.replace(manifest=dataclasses.replace(prophet.manifest, fingerprint="0" * 16)).check_robot(spec)
+        prophet.replace(domains={"square": stranger}).check_robot(spec)
 
 
 def test_principal_components_rebuild_better_than_the_mean(prophet, episodes):
     images = torch.from_numpy(np.concatenate([episode.images["front"] for episode in episodes])).permute(0, 3, 1, 2) / 255.0
-    network = prophet.autoencoder
+    network = prophet.tokenizer
     network.start_linear(images)
     with torch.no_grad():
-        latents = network.encode(images)
-        error = (network.decode(latents) - images).square().mean()
+        latents = network.encode_frames(images)
+        error = (network.decode_frames(latents) - images).square().mean()
     assert error < 0.3 * (images - images.mean(dim=0)).square().mean()
     assert latents.square().mean().sqrt() == pytest.approx(1.0, abs=0.2)
 
