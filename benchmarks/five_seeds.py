@@ -6,6 +6,7 @@ Runs that have finished are not run again; each run continues where it was inter
 import argparse
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +28,10 @@ POLICIES = {
 }
 WANTED_POINTS, WANTED_RUNS = 15.0, 4  # mean gain, and runs whose interval lies above 0
 RUNS = 5
+SHOWN = re.compile(
+    r"episodes|threshold|(video )(psnr|psnr_copy|epe_moving|cos)_(1|8|25)|autoencoder .*"
+    r"|(judge |)(true|real|imagined) (successes|precision|recall|auc)"
+)  # of the figures of world model and judge
 NEAR_POINTS = 5.0  # between the direct evaluation and the one through ROS and ONNX
 
 
@@ -178,9 +183,9 @@ def _threads(run: RunFiles) -> str:
 
 
 def world_model(runs: Sequence[RunFiles]) -> Iterable[str]:
-    """Figures of Prophet and of the judge, a column for each run."""
+    """The main figures of Prophet and of the judge, a column for each run; all of them are in the runs' reports."""
     for stage in ("evaluate-world-model", "train-judge"):
-        columns = [dict(_flat(manifest.figures)) if (manifest := run.last(stage)) else {} for run in runs]
+        columns = [dict(_shown(manifest.figures)) if (manifest := run.last(stage)) else {} for run in runs]
         names = dict.fromkeys(name for column in columns for name in column)
         if not names:
             continue
@@ -190,6 +195,10 @@ def world_model(runs: Sequence[RunFiles]) -> Iterable[str]:
         yield "|---" * (len(runs) + 1) + "|"
         yield from (f"| {name} | {' | '.join(column.get(name, '') for column in columns)} |" for name in names)
         yield ""
+
+
+def _shown(figures: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    return (entry for entry in _flat(figures) if SHOWN.fullmatch(entry[0]))
 
 
 def _flat(figures: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:

@@ -7,12 +7,14 @@ import functools
 import json
 import os
 import platform
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from robot_stack.core.statistics import wilson_interval
 from robot_stack.stages import code_version
@@ -77,6 +79,18 @@ def load() -> float:
     return os.getloadavg()[0]
 
 
+class OtherWork:
+    """Share of this machine's cores that processes other than this one and its children have used since it was made."""
+
+    def __init__(self) -> None:
+        self._before = _times()
+
+    def share(self) -> float:
+        """0 to 1, as far as the system counts it; children that have ended meanwhile count as others."""
+        seconds, busy, own = (now - before for now, before in zip(_times(), self._before, strict=True))
+        return max(0.0, busy - own) / ((psutil.cpu_count() or 1) * seconds)
+
+
 def quantile(values: Sequence[float], q: float) -> float:
     """The value that a part ``q`` of ``values`` do not exceed: one that was really measured, never an interpolated one."""
     return float(np.quantile(np.asarray(values, dtype=np.float64), q, method="inverted_cdf"))
@@ -103,6 +117,13 @@ def write_page(path: Path, lines: Iterable[str], figures: Mapping[str, Any], bes
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     beside.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     print(path)
+
+
+def _times() -> tuple[float, float, float]:
+    """Seconds of the clock, of work on all cores, and of work of this process and its children."""
+    cpu, this = psutil.cpu_times(), psutil.Process()
+    family = [process.cpu_times() for process in (this, *this.children(recursive=True))]
+    return time.monotonic(), cpu.user + cpu.nice + cpu.system, sum(times.user + times.system for times in family)
 
 
 def _processor() -> str:

@@ -57,6 +57,7 @@ def run(tmp_path: Path) -> Path:
     )
     frames = [Image.fromarray(np.full((16, 32, 3), shade, np.uint8)) for shade in (0, 100, 200)]
     frames[0].save(world / "episode-3.webp", save_all=True, append_images=frames[1:], duration=50)
+    (world / "episode-4.mp4").write_bytes(b"a film")
     return folder
 
 
@@ -69,6 +70,14 @@ def test_the_page_says_what_happened(run: Path) -> None:
     assert ">170<" in page  # 20 recorded, 150 for selection
     assert "26.1" in page
     assert "data:image/webp;base64," in page
+    assert '<video aria-label="episode 4" src="data:video/mp4;base64,' in page
+
+
+def test_tables_of_the_evaluation_are_shown_as_they_were_printed(run: Path) -> None:
+    folder = stage_dir(run, 1, "evaluate-world-model")
+    (folder / "figures.txt").write_text("PSNR (copy)\n26.1 < 30", encoding="utf-8")
+    page = write_report(run).read_text()
+    assert "<pre>PSNR (copy)\n26.1 &lt; 30</pre>" in page
 
 
 def test_each_policy_answers_for_the_true_episodes_it_needed(tmp_path: Path) -> None:

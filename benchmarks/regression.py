@@ -1,0 +1,134 @@
+"""Diffusion or regression: `python -m benchmarks.regression`, which writes ``docs/results/regression.md``.
+
+The same network for the same number of updates: once as a regression (it only ever sees pure noise, and draws in one step),
+once as a diffusion model that draws in 1, 2 or 4 steps, predicting clean frames or the velocity; on tasks of smooth motion and
+on tasks of contact. A row of ``docs/results/regression.csv`` is made once; the same command continues.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from benchmarks.cells import Cell, Row, Rows, figure, run_cells, threads
+from benchmarks.measuring import machine, table
+from benchmarks.prophet_cell import (
+    Figures,
+    contact_figures,
+    mean_and_range,
+    settings_of,
+    taught_probe,
+    train_cell,
+    video_figures,
+)
+from benchmarks.study_data import TEACHING, TESTING, study_episodes
+from learning.episode import Episode
+from learning.hydra_entry import build
+
+SMOOTH, CONTACT = ("window-open-v3", "drawer-close-v3"), ("push-v3", "coffee-pull-v3")
+TAUGHT = {"expert": 30, "near": 45, "miss": 45, "far": 20, "wild": 10}
+TESTED = {"expert": 10, "near": 25, "miss": 25, "far": 10}
+STEPS = (1, 2, 4)
+FAMILIES = {
+    "regression": ["world_model.denoiser.pure_noise=1.0"],
+    "diffusion, clean": ["world_model.denoiser.pure_noise=0.2"],
+    "diffusion, velocity": [
+        "world_model.denoiser.pure_noise=0.2",
+        "world_model.transformer.prediction=velocity",
+        "world_model.transformer.anchor=false",
+    ],
+}
+KEYS = ("task", "family", "steps", "seed")
+UPDATES = 900
+MEASURES = {
+    "psnr_25": "PSNR 25",
+    "epe_moving_25": "EPE 25",
+    "cos_25": "cos 25",
+    "object_imagined_contact_cm": "object [cm]",
+    "object_true_contact_cm": "(probe itself)",
+    "auc_imagined": "AUC imagined",
+    "auc_true": "AUC true",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.regression", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=1, help="(default: %(default)s)")
+    parser.add_argument("--updates", type=int, default=UPDATES, help="of each training (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=2, help="trainings at the same time (default: %(default)s)")
+    parser.add_argument("--work", type=Path, default=Path("runs/regression"), help="(default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("docs/results/regression.md"), help="(default: %(default)s)")
+    options = parser.parse_args(argv)
+    rows = Rows(options.out.with_suffix(".csv"), KEYS)
+    for task in (*SMOOTH, *CONTACT):  # before the processes begin, for they share them
+        _episodes(task, options.work)
+    cells: list[Cell] = [
+        {"task": task, "family": family, "steps": steps, "seed": seed}
+        for seed in range(options.seeds)
+        for task in (*SMOOTH, *CONTACT)
+        for family in FAMILIES
+        for steps in (STEPS if family != "regression" else (1,))
+    ]
+    make = partial(run, options.updates, threads(options.jobs), options.work)
+    run_cells(cells, rows, make, options.jobs, "regression")
+    options.out.write_text("\n".join(page(rows.read(), options.updates)) + "\n", encoding="utf-8")
+    print(options.out)
+    return 0
+
+
+def run(updates: int, cores: int, work: Path, cell: Cell) -> Figures:
+    """Figures of one family with one number of steps; the training of a family is made once."""
+    task, family, steps, seed = str(cell["task"]), str(cell["family"]), int(cell["steps"]), int(cell["seed"])
+    taught, tested = _episodes(task, work)
+    settings = [
+        f"threads={cores}",
+        "world_model.weights=none",
+        "world_model.adapt.lora.rank=0",
+        f"world_model.adapt.prophet.steps={updates}",
+        f"world_model.adapt.autoencoder.steps={updates}",
+        "world_model.validation_every=0",
+        *FAMILIES[family],
+    ]
+    trained = train_cell(settings, taught, seed, work / f"{task}-{family}-{seed}".replace(",", "").replace(" ", "-"))
+    trained = replace(trained, settings=replace(trained.settings, sampler=replace(trained.settings.sampler, steps=steps)))
+    _, _, config = settings_of(settings)
+    probe = taught_probe(trained.prophet, taught, work / f"{task}-probe")
+    figures = video_figures(trained.prophet, tested, trained.settings.sampler)
+    return figures | contact_figures(trained, taught, tested, probe, build(config.reward), seed)
+
+
+def page(rows: Sequence[Row], updates: int) -> Iterable[str]:
+    """The lines of the results page."""
+    yield "# Diffusion or regression"
+    yield ""
+    yield f"Written by `python -m benchmarks.regression` on {machine()}. {updates} updates each, the same network. Videos"
+    yield "imagined from the first frame on; EPE [px a frame] and cos on moving pixels; where a probe sees the object after"
+    yield "it was touched; and how well a judge tells success on imagined and on true video of the same actions."
+    for kind, tasks in (("Smooth motion", SMOOTH), ("Contact", CONTACT)):
+        yield ""
+        yield f"## {kind}"
+        yield ""
+        yield from table(["task", "", "steps", *MEASURES.values()], _lines(rows, tasks))
+
+
+def _lines(rows: Sequence[Row], tasks: Sequence[str]) -> Iterable[list[str]]:
+    for task in tasks:
+        for family in FAMILIES:
+            for steps in STEPS:
+                alike = [r for r in rows if (r["task"], r["family"], r["steps"]) == (task, family, str(steps))]
+                if alike:
+                    yield [task, family, str(steps), *(mean_and_range([figure(r, name) for r in alike]) for name in MEASURES)]
+
+
+def _episodes(task: str, work: Path) -> tuple[list[Episode], list[Episode]]:
+    _, spec, _ = settings_of([])
+    return (
+        study_episodes(spec, task, TAUGHT, TEACHING, work / "taught"),
+        study_episodes(spec, task, TESTED, TESTING, work / "tested"),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

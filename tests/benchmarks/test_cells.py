@@ -1,0 +1,103 @@
+"""Rows of studies: made once, kept whole, with the columns that come later."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from benchmarks import ablation, bridge, contact, few_shot, regression
+from benchmarks.cells import CODE, Rows, figure, run_cells
+from benchmarks.prophet_cell import flat, mean_and_range
+from benchmarks.study_data import mixed
+from robot_stack.core.errors import BadFileError
+from tests.world_model.conftest import square_episode
+
+CELLS = [{"task": task, "seed": seed} for task in ("a", "b") for seed in (0, 1)]
+
+
+def measure(folder: Path, cell) -> dict[str, float | int | str | None]:
+    (folder / f"{cell['task']}-{cell['seed']}").touch(exist_ok=False)  # a row that is made twice fails here
+    return {"error": 0.123456789, "count": 7, "note": "x", "nothing": None}
+
+
+def test_each_row_is_made_once_and_the_rest_goes_on(tmp_path):
+    rows = Rows(tmp_path / "study.csv", ("task", "seed"))
+    rows.add(CELLS[0], {"error": 1.0})
+    run_cells(CELLS, rows, partial(measure, tmp_path), jobs=2, title="test")
+    found = rows.read()
+    assert sorted((row["task"], row["seed"]) for row in found) == [("a", "0"), ("a", "1"), ("b", "0"), ("b", "1")]
+    assert list(found[0])[:2] == ["task", "seed"] and list(found[0])[-1] == CODE
+    assert figure(found[0], "error") == 1.0 and found[0]["note"] == ""
+    assert {(row["error"], row["count"], row["note"], row["nothing"]) for row in found[1:]} == {("0.12346", "7", "x", "")}
+    run_cells(CELLS, rows, partial(measure, tmp_path), jobs=2, title="test")
+    assert len(rows.read()) == 4
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_file_of_another_study_is_refused(tmp_path):
+    (tmp_path / "study.csv").write_text("other,columns\n1,2\n")
+    with pytest.raises(BadFileError, match="task"):
+        Rows(tmp_path / "study.csv", ("task",)).read()
+
+
+def test_missing_figures_are_not_numbers_and_means_leave_them_out():
+    assert figure({"a": ""}, "a") != figure({"a": ""}, "a")
+    assert mean_and_range([1.0, float("nan"), 3.0]) == "2.00 (1.00 to 3.00)"
+    assert mean_and_range([1.5]) == "1.50"
+    assert mean_and_range([float("nan")]) == "-"
+    assert flat({"a": {"b": 1.0, "c": {"d": 2}}, "e": "x"}) == {"a_b": 1.0, "a_c_d": 2, "e": "x"}
+
+
+def test_few_episodes_are_among_the_many_of_the_same_draw():
+    episodes = [square_episode(seed) for seed in range(12)]
+    few, many = (mixed(episodes, count, seed=3) for count in (4, 9))
+    assert [e.name for e in few] == [e.name for e in many[:4]]
+    assert {e.name for e in mixed(episodes, 4, seed=4)} != {e.name for e in few}
+
+
+def rows_of(keys: dict[str, str], **figures: float) -> dict[str, str]:
+    return keys | {name: str(value) for name, value in figures.items()}
+
+
+def test_page_of_few_episodes_says_where_ten_beat_fifty():
+    rows = []
+    for task, better in (("push-v3", True), ("door-lock-v3", False)):
+        for size, start, good in ((10, few_shot.LORA, better), (50, few_shot.SCRATCH, not better)):
+            figures = {name: (0.1 if name.startswith("epe") else 9.0) if good else 0.5 for name in few_shot.MEASURES}
+            rows.append(rows_of({"task": task, "episodes": str(size), "start": start, "seed": "0"}, **figures))
+    page = "\n".join(few_shot.page(rows, steps=5))
+    assert "- push-v3: better in EPE 8, EPE 25, cos 8, cos 25, PSNR 8, PSNR 25; worse in nothing" in page
+    assert "- door-lock-v3: better in nothing; worse in EPE 8, EPE 25" in page
+
+
+def test_few_shot_has_every_cell_that_is_wanted():
+    cells = few_shot.cells(seeds=2)
+    assert len({tuple(cell.values()) for cell in cells}) == len(cells)
+    for task in few_shot.TASKS:
+        for start in (few_shot.LORA, few_shot.SCRATCH):
+            sizes = {c["episodes"] for c in cells if c["task"] == task and c["start"] == start and c["seed"] == 1}
+            assert sizes == {5, 10, 25, 50}
+    assert {c["task"] for c in cells if c["start"] == few_shot.FULL} == {few_shot.FULL_TASK}
+
+
+def test_page_of_the_real_robot_compares_fold_by_fold():
+    rows = []
+    for fold in range(3):
+        for start, epe in ((bridge.ADAPTED, 0.3), (bridge.BEFORE, 0.5), (bridge.SCRATCH, 0.2 if fold == 0 else 0.6)):
+            figures = {name: epe if name.startswith("epe") else 1.0 - epe for name in bridge.MEASURES}
+            figures |= {bridge.copy_of(name): 0.8 if name.startswith("epe") else 0.0 for name in bridge.MEASURES}
+            rows.append(rows_of({"fold": str(fold), "start": start, "seed": "0", "clip": "all"}, **figures))
+    page = "\n".join(bridge.page(rows, folds=3))
+    assert "better than copy: PSNR [dB] 3 of 3, EPE, all pixels 3 of 3, EPE, moving 3 of 3, cos 3 of 3" in page
+    assert "better than from nothing: PSNR [dB] 2 of 3, EPE, all pixels 2 of 3" in page
+    assert bridge.copy_of("epe_moving_last") == "epe_moving_copy_last"
+
+
+def test_other_pages_have_a_line_for_every_kind_that_was_run():
+    for study, keys in ((ablation, {"variant": "without history"}), (contact, {"task": "push-v3", "remedy": "before"})):
+        figures = dict.fromkeys(study.MEASURES, 0.25) | {"successes": 40.0}
+        page = "\n".join(study.page([rows_of(keys | {"seed": "0"}, **figures)], 10))
+        assert f"| {list(keys.values())[-1]} | {' | '.join(['0.25'] * len(study.MEASURES))} |" in page
+    keys = {"task": "push-v3", "family": "regression", "steps": "1", "seed": "0"}
+    page = "\n".join(regression.page([rows_of(keys, **dict.fromkeys(regression.MEASURES, 0.5))], 10))
+    assert "| push-v3 | regression | 1 | 0.50" in page
