@@ -97,11 +97,13 @@ class World:
         return ImaginedEnv(self.prophet, self.judge, starts, self.spec, sampler)
 
     def simulator(self, task: str, most: int) -> SimVectorEnv:
-        """Up to ``most`` arms that show pictures as large as the imagined ones, in a process for each core."""
+        """Up to ``most`` arms that show pictures as large as the imagined ones, in a process for each core; up and running."""
         size = self.prophet.latent_shape.image_size
         cameras = tuple(dataclasses.replace(camera, width=size, height=size) for camera in self.spec.cameras)
         workers = min(cores(), most)
-        return SimVectorEnv(dataclasses.replace(self.spec, cameras=cameras), task, workers, -(-most // workers))
+        simulator = SimVectorEnv(dataclasses.replace(self.spec, cameras=cameras), task, workers, -(-most // workers))
+        simulator.reset(range(most))  # answered when every process has made its arms
+        return simulator
 
     def chunks(self, count: int, batch: int, key: str | int) -> list[FloatArray]:
         """``count`` chunks of random delta actions [batch, H, A]; the same for the same ``key``."""
