@@ -150,12 +150,14 @@ class ProphetTransformer(CosmosTransformer3DModel):
         to_adaln, to_time = self.time_embed(tokens, levels.flatten() * self.config.time_scale)
         adaln = (to_adaln.unflatten(0, levels.shape) + prepared.to_adaln)[:, :, None]
         time = (to_time.unflatten(0, levels.shape) + prepared.to_time)[:, :, None]
-        for index in range(len(self.transformer_blocks)):
+        last = len(self.transformer_blocks) - 1
+        for index in range(last + 1):
+            seen_only = given if index == last else 0  # nobody asks what the last block makes of given frames
             if torch.is_grad_enabled() and self.gradient_checkpointing:
-                tokens = self._gradient_checkpointing_func(self._block, index, tokens, time, adaln, prepared)
+                tokens = self._gradient_checkpointing_func(self._block, index, tokens, time, adaln, prepared, seen_only)
             else:
-                tokens = self._block(index, tokens, time, adaln, prepared)
-        to_come = self.norm_out(tokens[:, given:], time[:, given:], adaln[:, given:])
+                tokens = self._block(index, tokens, time, adaln, prepared, seen_only)
+        to_come = self.norm_out(tokens, time[:, given:], adaln[:, given:])
         output = self._unpatch(self.proj_out(to_come), x_t.shape[-1])
         return output if self.transport is None else output + self.transport(to_come, context[:, :, -1])
 
@@ -212,30 +214,35 @@ class ProphetTransformer(CosmosTransformer3DModel):
         cells = values.unflatten(3, (patch, patch, -1)).unflatten(2, (-1, width // patch))
         return cells.permute(0, 6, 1, 2, 4, 3, 5).flatten(5, 6).flatten(3, 4)
 
-    def _block(self, index: int, tokens: Tensor, time: Tensor, adaln: Tensor, prepared: Prepared) -> Tensor:
+    def _block(self, index: int, tokens: Tensor, time: Tensor, adaln: Tensor, prepared: Prepared, seen_only: int) -> Tensor:
+        """Tokens after block ``index``, without those of the first ``seen_only`` frames, at which the others only look."""
         block = self.transformer_blocks[index]
         if prepared.positions is not None:
             tokens = tokens + prepared.positions
         normed, gate = block.norm1(tokens, time, adaln)
-        tokens = tokens + gate * self._look_around(index, normed, prepared)
+        seen = self._look_around(index, normed, prepared, seen_only)
+        tokens, gate, time, adaln = (values[:, seen_only:] for values in (tokens, gate, time, adaln))
+        tokens = tokens + gate * seen
         normed, gate = block.norm2(tokens, time, adaln)
         tokens = tokens + gate * _look_at(block.attn2, normed, prepared.text[index])
         normed, gate = block.norm3(tokens, time, adaln)
         return tokens + gate * block.ff(normed)
 
-    def _look_around(self, index: int, tokens: Tensor, prepared: Prepared) -> Tensor:
-        """Self-attention, and beside it attention to the past."""
+    def _look_around(self, index: int, tokens: Tensor, prepared: Prepared, seen_only: int) -> Tensor:
+        """Self-attention, and beside it attention to the past, of all frames but the first ``seen_only``."""
         attention = self.transformer_blocks[index].attn1
-        flat = tokens.flatten(1, 2)
-        query = attention.norm_q(_heads(attention, attention.to_q(flat)))
-        key, value = _keys_values(attention, flat)
-        turned = rotate(query, prepared.rotary)
+        looking = tokens[:, seen_only:]
+        first = seen_only * tokens.shape[2]
+        cosines, sines = prepared.rotary
+        query = attention.norm_q(_heads(attention, attention.to_q(looking.flatten(1, 2))))
+        key, value = _keys_values(attention, tokens.flatten(1, 2))
+        turned = rotate(query, (cosines[first:], sines[first:]))
         seen = F.scaled_dot_product_attention(turned, rotate(key, prepared.rotary), value)
         if prepared.history is not None and self.history_gates is not None:
             (past_key, past_value), exists = prepared.history[0][index], prepared.history[1]
             past = F.scaled_dot_product_attention(turned, past_key, past_value, attn_mask=exists)
             seen = seen + self.history_gates[index][:, None, None] * past
-        return _leave(attention, seen).view_as(tokens)
+        return _leave(attention, seen).view_as(looking)
 
     def _history(self, condition: Condition, present: float, unit: float) -> tuple[list[KeysValues], Tensor] | None:
         if self.history_tokens is None:
