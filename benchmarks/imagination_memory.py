@@ -1,5 +1,7 @@
 """What training and imagination of Prophet need: each is measured in a process of its own, whose memory is nobody else's."""
 
+import ctypes
+import gc
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -69,7 +71,7 @@ def imagining(subject: Subject, batch: int, chunks: int) -> Repetition:
 
 
 def long_rollout(subject: Subject, batch: int, steps: int, every: int) -> Repetition:
-    """Resident memory after every so many actions of one rollout that is not begun anew."""
+    """Memory after every so many actions of one rollout that is not begun anew, see ``rollout``."""
     world = make_world(subject)
     length = world.prophet.settings.chunk_length
     if every % length or steps % every:
@@ -77,8 +79,8 @@ def long_rollout(subject: Subject, batch: int, steps: int, every: int) -> Repeti
     return {"samples": rollout(world, batch, steps // length, every // length)}
 
 
-def rollout(world: World, batch: int, chunks: int, every: int) -> list[tuple[int, float]]:
-    """Actions and resident memory [MiB] after every ``every``-th chunk."""
+def rollout(world: World, batch: int, chunks: int, every: int) -> list[tuple[int, float, float]]:
+    """Actions, resident memory and memory in use [MiB] after every ``every``-th chunk."""
     environment = world.imagined(world.moments[:batch])
     environment.reset(range(batch))
     length, samples = world.prophet.settings.chunk_length, []
@@ -86,7 +88,8 @@ def rollout(world: World, batch: int, chunks: int, every: int) -> list[tuple[int
         [deltas] = world.chunks(1, batch, f"rollout {number}")
         check_moving(environment.step(deltas), number * length)
         if number % every == 0:
-            samples.append((number * length, resident()))
+            gc.collect()
+            samples.append((number * length, resident(), in_use()))
     return samples
 
 
@@ -101,6 +104,28 @@ def growth(samples: Sequence[tuple[int, float]], warm_steps: int) -> float:
         raise ValueError(f"need two samples after {warm_steps} actions, got {list(samples)}")
     steps, sizes = np.array(settled, dtype=np.float64).T
     return float(1000.0 * np.polyfit(steps, sizes, 1)[0])
+
+
+def in_use() -> float:
+    """What this process has asked of the C library and not freed [MiB], without Python's small objects; NaN where unknown.
+
+    Resident memory also has what the library keeps of what was freed, which comes and goes by some MiB.
+    """
+    mallinfo2 = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if mallinfo2 is None:
+        return float("nan")
+    mallinfo2.restype = _MallInfo
+    found = mallinfo2()
+    return float((found.uordblks + found.hblkhd) / MIB)
+
+
+class _MallInfo(ctypes.Structure):
+    """``struct mallinfo2`` of malloc.h."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
+    )
 
 
 def resident() -> float:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks import imagination, imagination_speed, measuring
-from benchmarks.imagination_memory import WARM_UPDATES, as_trained, by_kind, growth, peak_resident, resident, rollout
+from benchmarks.imagination_memory import WARM_UPDATES, as_trained, by_kind, growth, in_use, peak_resident, resident, rollout
 from benchmarks.imagination_page import Found, page, ratios
 from benchmarks.imagination_speed import CHUNK, EPISODE_CHUNKS, EVERY, PARTS, all_decoded, rate, shares, stepwise, stopwatches
 from benchmarks.imagined_world import Subject, World, check_moving, described, make_world
@@ -125,7 +125,7 @@ def test_actions_are_random_but_the_same_for_both_sides(world: World) -> None:
 
 def test_imagination_goes_on_without_success_and_its_parts_do_not_overlap(world: World) -> None:
     samples = rollout(world, 2, chunks=4, every=2)
-    assert [steps for steps, _ in samples] == [10, 20]
+    assert [steps for steps, *_ in samples] == [10, 20]
     found = shares(world, 2, chunks=1, number=0)
     assert found["shares"].keys() == PARTS.keys()
     assert 0.0 < found["shares"]["transformer"] < sum(found["shares"].values()) <= 1.0
@@ -168,6 +168,14 @@ def test_the_peak_is_kept_after_memory_is_freed() -> None:
     assert peak_resident() >= wanted - 8
 
 
+def test_memory_is_in_use_until_it_is_freed() -> None:
+    before = in_use()
+    held = np.ones(16 << 17)
+    assert in_use() - before == pytest.approx(16.0, abs=0.5)
+    del held
+    assert in_use() - before == pytest.approx(0.0, abs=0.5)
+
+
 def test_work_of_others_is_what_this_process_and_its_children_did_not_do(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([(100.0, 50.0, 10.0), (110.0, 65.0, 18.0)])
     monkeypatch.setattr(measuring, "_times", lambda: next(times))
@@ -199,7 +207,7 @@ def test_the_page_tells_hits_from_misses(tmp_path: Path) -> None:
         sampling={16: [{"rates": {"1": 200.0, "2": 100.0, "4": 40.0}, "others": 0.0}]},
         training=[{"update_s": [1.0, 2.0, 3.0], **cost}],
         imagining=[cost],
-        rollout=[{"samples": [(50, 700.0), (100, 900.0), (200, 900.2), (300, 900.4), (400, 900.6), (500, 900.8)]}],
+        rollout=[{"samples": [(50, 700, 80.0), (100, 900, 99.0), (200, 902, 99.01), (300, 904, 99.02), (500, 908, 99.04)]}],
         windows=16,
         rolled=4,
     )
@@ -214,7 +222,8 @@ def test_the_page_tells_hits_from_misses(tmp_path: Path) -> None:
     assert "| guard | 10.0 |" in text and "| rest | 20.0 |" in text and "action frames" not in text
     assert "| mean, 40% of the updates self-forced | 1.60 |" in text
     assert "| training, 16 windows | 800 | 1500 |" in text and "| imagination, 64 environments | 800 | 1500 |" in text
-    assert "changes by +2.00 MiB in 1000 actions" in text and "growth (below 5). **Reached.**" in text
+    assert "After the first 100 they change by +20.00 and\n+0.100 MiB in 1000 actions." in text
+    assert "what is in use (below 0.5). **Reached.**" in text
 
 
 def test_a_folder_holds_one_subject(tmp_path: Path) -> None:
