@@ -22,13 +22,14 @@ from robot_stack.core.ports import EnvironmentStep
 from robot_stack.core.robot_spec import ActionKind, RobotSpec
 from robot_stack.core.types import FloatArray, ImageArray
 from robot_stack.drivers.sim_vector_env import SimVectorEnv
+from world_model.acquaintance import knowing
 from world_model.checkpoint import Prophet
 from world_model.imagination import StartContext
 from world_model.imagined_env import ImaginedEnv
 from world_model.judge import Judge, JudgeSettings, SuccessClassifier, tokenizer_hash
 from world_model.sampler import SamplerSettings
 from world_model.settings import WorldModelSettings
-from world_model.train import knowing, new_prophet, read_weights
+from world_model.train import new_prophet, read_weights
 
 EPISODES = 8
 NEVER = 2.0  # a threshold that no probability reaches

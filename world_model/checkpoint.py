@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ from world_model.base_model import BaseModel
 from world_model.checkpoint_parts import STEMS, Networks
 from world_model.domain import Domain
 from world_model.frames import camera_frames, to_tensor, to_uint8
+from world_model.latent_scale import LatentScale
 from world_model.latents import LatentEpisode
 from world_model.prophet import ProphetTransformer
 from world_model.sizes import ProphetSettings
@@ -36,37 +37,6 @@ from world_model.tokenizer import LatentShape, Tokenizer
 FORMAT = 2
 MANIFEST = "manifest.json"
 ENCODE_BATCH = 64
-
-
-@dataclass(frozen=True)
-class LatentScale:
-    """Normalisation of latents: a mean for each channel, and one std for all or one for each.
-
-    The small autoencoder has one for all, because its basis is orthonormal up to a scale: errors of channels then count as they
-    do in pixels.
-
-    Attributes:
-        mean: [C].
-        std: [1] or [C].
-    """
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def normalise(self, latents: Tensor) -> Tensor:
-        """Raw latents [..., C, h, w] to about unit size."""
-        return (latents - latents.new_tensor(self.mean)[:, None, None]) / latents.new_tensor(self.std)[:, None, None]
-
-    def denormalise(self, latents: Tensor) -> Tensor:
-        """Inverse of ``normalise``."""
-        return latents * latents.new_tensor(self.std)[:, None, None] + latents.new_tensor(self.mean)[:, None, None]
-
-    @classmethod
-    def fit(cls, latents: Tensor) -> Self:
-        """Statistics of ``latents`` [N, C, h, w] with one std for all."""
-        mean = latents.mean(dim=(0, 2, 3))
-        std = float((latents - mean[:, None, None]).square().mean().sqrt().clamp_min(1e-6))
-        return cls(tuple(mean.tolist()), (std,))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from learning.metrics_log import write_figures
 from learning.seeding import derive_seed
 from robot_stack.core.errors import ProphRLError
 from robot_stack.core.robot_spec import RobotSpec
+from world_model.acquaintance import knowing
 from world_model.checkpoint import Prophet
 from world_model.counterfactual import Verdicts, counterfactual_record, counterfactual_table, judge_counterfactuals
 from world_model.following import FollowingFigures, following_table, measure_following
@@ -38,7 +39,7 @@ from world_model.probe import Probe, load_probe, save_probe, train_probe
 from world_model.probe_figures import contact_table, probe_figures, probe_table
 from world_model.sampler import SamplerSettings
 from world_model.settings import WorldModelSettings
-from world_model.train import knowing, read_weights
+from world_model.train import read_weights
 from world_model.uncertainty import noise_disagreement, rollout_errors, uncertainty_figures, uncertainty_text
 
 _log = logging.getLogger(__name__)

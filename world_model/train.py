@@ -1,8 +1,7 @@
 """``prophrl train-world-model``, ``pretrain-world-model`` and ``adapt``: the tokenizer first, then Prophet on its latents."""
 
-import dataclasses
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +13,20 @@ from learning.episode import Episode
 from learning.fitting import training_device
 from learning.metrics_log import write_figures
 from learning.seeding import derive_seed
-from robot_stack.core.errors import ProphRLError, SpecMismatchError, UnknownNameError
+from robot_stack.core.errors import ProphRLError
 from robot_stack.core.robot_spec import RobotSpec
+from world_model.acquaintance import acquainted, new_domain
 from world_model.autoencoder import Autoencoder
 from world_model.autoencoder_training import fit_autoencoder
 from world_model.base_model import BaseModel, find_base
-from world_model.checkpoint import LatentScale, Manifest, Prophet, load_prophet, save_prophet
+from world_model.checkpoint import Manifest, Prophet, load_prophet, save_prophet
 from world_model.checkpoint_parts import transformer_for
 from world_model.cosmos import CosmosSettings, on_base, read_cosmos
 from world_model.domain import Domain
 from world_model.frames import FrameSet, camera_frames
 from world_model.held_out import is_held_out, refuse_held_out
 from world_model.latent_cache import LatentCache, encode_all
+from world_model.latent_scale import LatentScale
 from world_model.latents import WindowSampler
 from world_model.lora import LoraSettings, make_trainable, merged
 from world_model.measure import measure_autoencoder, measure_prophet, without_nan
@@ -158,71 +159,6 @@ def _new_on_base(
         base=base,
         text=text,
     )
-
-
-def new_domain(dataset: Dataset, camera: str | None) -> Domain:
-    """What ``dataset`` tells of its robot.
-
-    Raises:
-        UnknownNameError: it has no such camera.
-    """
-    if camera is not None and camera not in dataset.cameras:
-        raise UnknownNameError(f"camera of dataset {dataset.name}", camera, dataset.cameras)
-    return Domain.of_episodes(
-        dataset.name,
-        dataset.episodes,
-        dataset.action_kinds,
-        camera or dataset.cameras[0],
-        robot=dataset.robot,
-        fingerprint=dataset.fingerprint,
-        rate_hz=dataset.rate_hz,
-    )
-
-
-def domain_of(prophet: Prophet, dataset: Dataset) -> str | None:
-    """Name of the domain that knows the robot of ``dataset``; None where none does.
-
-    Raises:
-        SpecMismatchError: it knows the robot, but at another rate.
-    """
-    for name, domain in prophet.domains.items():
-        same = domain.fingerprint == dataset.fingerprint and (dataset.fingerprint or domain.robot == dataset.robot)
-        if same and domain.kinds == dataset.action_kinds:
-            domain.check_rate(dataset.rate_hz, f"dataset {dataset.name}")
-            return name
-    return None
-
-
-def knowing(prophet: Prophet, dataset: Dataset) -> Prophet:
-    """``prophet`` with the domain of ``dataset`` in use.
-
-    Raises:
-        SpecMismatchError: it does not know that robot; lists those that it knows.
-    """
-    name = domain_of(prophet, dataset)
-    if name is None:
-        known = [f"it knows {d.robot} with actions {', '.join(d.kinds)} (domain {d.name})" for d in prophet.domains.values()]
-        ours = f"robot {dataset.robot} with actions {', '.join(dataset.action_kinds)} of dataset {dataset.name}"
-        raise SpecMismatchError("the world model", ours, [*known, "`prophrl adapt` teaches it another robot"])
-    return prophet.using(name)
-
-
-def acquainted(prophet: Prophet, datasets: Sequence[Dataset], camera: str | None) -> tuple[Prophet, list[str]]:
-    """``prophet`` with a domain for every dataset, that of the first one in use; and their names in the datasets' order.
-
-    A robot that it knows keeps the normalisation that its weights were made for.
-    """
-    domains, names = dict(prophet.domains), []
-    for dataset in datasets:
-        known = domain_of(prophet, dataset)
-        if known is None:
-            domain = new_domain(dataset, camera)
-            known = next(name for name in _numbered(domain.name) if name not in domains)
-            domains[known] = dataclasses.replace(domain, name=known)
-        elif camera is not None:
-            domains[known] = dataclasses.replace(domains[known], camera=camera)
-        names.append(known)
-    return prophet.replace(domains=domains, active=names[0]), names
 
 
 def train_prophet(
@@ -359,11 +295,3 @@ def describe(episodes: Iterable[Episode]) -> str:
     """A hash of the episodes' names and actions: whether two trainings have the same data."""
     parts = [f"{episode.name}:{derive_seed(np.ascontiguousarray(episode.deltas).tobytes().hex())}" for episode in episodes]
     return f"{len(parts)} episodes {derive_seed(*parts):016x}"
-
-
-def _numbered(name: str) -> Iterator[str]:
-    yield name
-    number = 2
-    while True:
-        yield f"{name}-{number}"
-        number += 1

@@ -11,8 +11,9 @@ from learning.seeding import generator
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.paths import robot_file
 from world_model.autoencoder import AutoencoderSettings
-from world_model.checkpoint import LatentScale, Prophet
+from world_model.checkpoint import Prophet
 from world_model.judge import Judge, JudgeSettings, SuccessClassifier, tokenizer_hash
+from world_model.latent_scale import LatentScale
 from world_model.settings import Phase, WorldModelSettings
 from world_model.sizes import BackboneSettings, HistorySettings, ProphetSettings
 from world_model.train import new_prophet

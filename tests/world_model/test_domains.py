@@ -14,13 +14,14 @@ from learning.fitting import FitSettings
 from robot_stack.core.errors import SpecMismatchError, UnknownNameError
 from robot_stack.core.robot_spec import ActionKind
 from tests.world_model.conftest import SIZE, dataset_of
+from world_model.acquaintance import acquainted, domain_of, knowing
 from world_model.checkpoint import load_prophet, save_prophet
 from world_model.domain import Domain
 from world_model.evaluate import main as evaluate_main
 from world_model.imagination import replay_all
 from world_model.sampler import SamplerSettings
 from world_model.settings import Phase
-from world_model.train import acquainted, adapt_main, domain_of, knowing, train_prophet
+from world_model.train import adapt_main, train_prophet
 
 CLIPS = Path(__file__).parents[1] / "data" / "bridge_clips"
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tests.world_model.conftest import square_episode
-from world_model.checkpoint import LatentScale
 from world_model.latent_cache import LatentCache, encode_all
+from world_model.latent_scale import LatentScale
 
 
 @pytest.fixture
