@@ -13,14 +13,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from learning.episode import Episode
 from learning.fitting import FitSettings, StepSeeds, fit
 from learning.seeding import derive_seed
+from learning.weights_file import load_weights, remove_others, replace_text, save_weights
 from robot_stack.core.errors import BadFileError, ProphRLError, ShapeError
 from robot_stack.core.types import FloatArray
 from world_model.frames import camera_frames, to_tensor
@@ -28,7 +27,7 @@ from world_model.train import describe, split
 
 FORMAT = 1
 MANIFEST = "probe.json"
-WEIGHTS = "probe.safetensors"
+WEIGHTS = "probe"
 THINGS = ("tool", "object", "object_2")  # what a probe reads, of those that its episodes know
 BATCH = 256
 GROUPS = 4
@@ -200,12 +199,12 @@ def distances_cm(read: Mapping[str, FloatArray], episode: Episode) -> dict[str, 
 
 
 def save_probe(probe: Probe, folder: Path) -> None:
-    """Write weights and manifest to ``folder``; the manifest last."""
+    """Write weights and manifest to ``folder``; the manifest, which names the weights, last and at once."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MANIFEST).unlink(missing_ok=True)
-    save_file({name: value.contiguous().clone() for name, value in probe.network.state_dict().items()}, folder / WEIGHTS)
+    weights = save_weights(probe.network, folder, WEIGHTS)
     described = {
         "format": FORMAT,
+        "weights": weights,
         "settings": dataclasses.asdict(probe.settings),
         "things": list(probe.things),
         "camera": probe.camera,
@@ -214,9 +213,8 @@ def save_probe(probe: Probe, folder: Path) -> None:
         "std": probe.std.tolist(),
         "errors_cm": dict(probe.errors_cm),
     }
-    partial = folder / f"{MANIFEST}.partial"
-    partial.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-    partial.replace(folder / MANIFEST)
+    replace_text(folder / MANIFEST, json.dumps(described, indent=2) + "\n")
+    remove_others(folder, [WEIGHTS], [weights])
 
 
 def load_probe(folder: Path | str) -> Probe:
@@ -233,13 +231,13 @@ def load_probe(folder: Path | str) -> Probe:
         settings = ProbeSettings(**raw["settings"] | {"fit": FitSettings(**raw["settings"]["fit"])})
         things = tuple(raw["things"])
         network = ProbeNetwork(settings, len(things))
-        network.load_state_dict(load_file(path.parent / WEIGHTS))
+        load_weights(network, path.parent / raw["weights"])
         mean, std = np.array(raw["mean"], dtype=np.float64), np.array(raw["std"], dtype=np.float64)
         rows, columns = raw["size"]
         facts = {"things": things, "camera": raw["camera"], "size": (rows, columns), "errors_cm": raw["errors_cm"]}
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise BadFileError(path, f"is not a probe: {error}") from error
-    return Probe(network.eval().requires_grad_(False), settings, mean=mean, std=std, **facts)
+    return Probe(network, settings, mean=mean, std=std, **facts)
 
 
 def _positions(episode: Episode, things: Sequence[str]) -> FloatArray:
