@@ -5,7 +5,7 @@ With P parameters, of which T are trained (G = 2^30 bytes):
 
 - inference: 2 P;
 - low-rank adaptation: 2 (P - T) + 4 T for the weights, 2 T for copies of what is trained in 16 bits, 4 T gradients, 8 T of
-  Adam's moments, and the average of the weights, a copy;
+  Adam's moments, 4 T for the average of what is trained;
 - full training in mixed precision: 4 P weights, 2 P their copies in 16 bits, 4 P gradients, 8 P moments, 4 P average;
 - full training in 32 bits: the same without the copies in 16 bits;
 - activations of a clip: the bytes that backpropagation keeps, every storage counted once, parameters left out; they grow
@@ -75,8 +75,8 @@ Cosmos-Predict2-2B, {new:.1f} M that Prophet adds, {vae:.1f} M of Wan's tokenize
 | inference, 16 bits | 0 | {inference:.2f} | | | | | | {inference:.2f} | | |
 {rows}
 
-(c): with gradient checkpointing. "weights" holds the copies in 16 bits that mixed precision makes; "average" is the averaged
-network, which is the result, a second copy of all weights as training keeps it now. Batches are the sum of the columns before.
+(c): with gradient checkpointing. "weights" holds the copies in 16 bits that mixed precision makes; "average" is that of
+what is trained, which is the result; it shares the other weights. Batches are the sum of the columns before.
 Instructions of {words} tokens, as the base model takes them, add {told:.2f} GiB to a clip of the second row.
 
 Wan's tokenizer comes beside this: {of_vae:.2f} GiB of weights in 32 bits, and while it decodes a clip a few results as large as
@@ -146,8 +146,9 @@ def need(
         network = hollow(mode, lambda: trained_network(changed, training, size, channels))
         if saving:
             network.enable_gradient_checkpointing()
-        one = saved_bytes(network, lambda: loss_of(network, changed, size, channels, 1, words))
-        return saved_bytes(network, lambda: loss_of(network, changed, size, channels, 2, words)) - one
+        # Of a single clip, parts are views where of several they are copies: the growth is even from two on.
+        two = saved_bytes(network, lambda: loss_of(network, changed, size, channels, 2, words))
+        return saved_bytes(network, lambda: loss_of(network, changed, size, channels, 3, words)) - two
 
     with FakeTensorMode() as mode:
         own = list(hollow(mode, lambda: trained_network(settings, training, size, channels)).parameters())
@@ -156,7 +157,7 @@ def need(
         copies = 2 * taught if training.mixed else 0  # made anew in every forward pass, kept until backpropagation
         layers = settings.backbone.layers
         saving = clip(layers, saving=True) + clip(2) - clip(1)
-        return Need(taught, stored + copies, 4 * taught, 8 * taught, stored, clip(layers), saving)
+        return Need(taught, stored + copies, 4 * taught, 8 * taught, 4 * taught, clip(layers), saving)
 
 
 def hollow[Module: nn.Module](mode: FakeTensorMode, make: Callable[[], Module]) -> Module:
