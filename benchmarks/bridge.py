@@ -5,7 +5,6 @@ weights: a video that repeats the first frame, the shipped weights without adapt
 of ``docs/results/bridge.csv`` is made once; the same command continues.
 """
 
-import argparse
 import dataclasses
 import sys
 from collections.abc import Iterable, Sequence
@@ -14,17 +13,18 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.cells import Cell, Row, Rows, figure, run_cells, threads
+from benchmarks.cells import Cell, Row, Rows, figure, run_cells, study_options, threads, write_study
 from benchmarks.measuring import machine, table
 from benchmarks.prophet_cell import Figures, settings_of
 from learning.data_sources import Dataset
 from learning.hydra_entry import load_data
 from learning.seeding import generator
 from robot_stack.core.statistics import mean_interval
+from world_model.acquaintance import acquainted
 from world_model.checkpoint import save_prophet
 from world_model.measure import clip_figures, imagined_videos, true_video
 from world_model.pictures import write_pictures
-from world_model.train import acquainted, new_prophet, read_weights, train_prophet
+from world_model.train import new_prophet, read_weights, train_prophet
 
 ADAPTED, WHOLE, BEFORE, SCRATCH = "adapted, LoRA", "adapted, all weights", "not adapted", "from nothing"
 STARTS = (ADAPTED, WHOLE, BEFORE, SCRATCH)
@@ -36,13 +36,9 @@ RANK = 16
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.bridge", description=__doc__)
+    parser = study_options("bridge", __doc__, seeds=2)
     parser.add_argument("folder", type=Path, help="of .npz clips")
     parser.add_argument("--folds", type=int, default=FOLDS, help="(default: %(default)s)")
-    parser.add_argument("--seeds", type=int, default=2, help="(default: %(default)s)")
-    parser.add_argument("--jobs", type=int, default=2, help="trainings at the same time (default: %(default)s)")
-    parser.add_argument("--work", type=Path, default=Path("runs/bridge"), help="(default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("docs/results/bridge.md"), help="(default: %(default)s)")
     options = parser.parse_args(argv)
     rows = Rows(options.out.with_suffix(".csv"), KEYS)
     cells: list[Cell] = [
@@ -53,8 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]
     make = partial(run, options.folder, options.folds, threads(options.jobs), options.work)
     run_cells(cells, rows, make, options.jobs, "bridge")
-    options.out.write_text("\n".join(page(rows.read(), options.folds)) + "\n", encoding="utf-8")
-    print(options.out)
+    write_study(options.out, page(rows.read(), options.folds))
     return 0
 
 

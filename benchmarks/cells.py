@@ -3,11 +3,12 @@
 A cell is what a row is about: names and numbers that tell it from the others. Figures and the code that made them stand beside.
 """
 
+import argparse
 import csv
 import fcntl
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,6 +91,32 @@ def run_cells(
         futures = {pool.submit(run, cell): cell for cell in missing}
         for future in tqdm(as_completed(futures), desc=title, unit="row", total=len(futures)):
             rows.add(futures[future], future.result())
+
+
+def study_options(name: str, about: str | None, seeds: int, updates: int | None = None) -> argparse.ArgumentParser:
+    """The command line that all studies share.
+
+    Args:
+        name: of the module in ``benchmarks``.
+        about: what it is, for ``--help``.
+        seeds, updates: defaults; None: the study has no updates to choose.
+    """
+    place = name.replace("_", "-")
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=about)
+    parser.add_argument("--seeds", type=int, default=seeds, help="(default: %(default)s)")
+    if updates is not None:
+        parser.add_argument("--updates", type=int, default=updates, help="of each training (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=2, help="trainings at the same time (default: %(default)s)")
+    parser.add_argument("--work", type=Path, default=Path(f"runs/{place}"), help="(default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path(f"docs/results/{place}.md"), help="(default: %(default)s)")
+    return parser
+
+
+def write_study(path: Path, lines: Iterable[str]) -> None:
+    """The page of a study."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(path)
 
 
 def threads(jobs: int) -> int:

@@ -5,14 +5,13 @@ judge tells success from failure on imagined video, beside true video of the sam
 from the world model as it was before them. A row of ``docs/results/contact.csv`` is made once; the same command continues.
 """
 
-import argparse
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks.cells import Cell, Row, Rows, figure, run_cells, threads
+from benchmarks.cells import Cell, Row, Rows, figure, run_cells, study_options, threads, write_study
 from benchmarks.measuring import machine, table
 from benchmarks.prophet_cell import (
     Figures,
@@ -83,14 +82,9 @@ MEASURES = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.contact", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=1, help="(default: %(default)s)")
-    parser.add_argument("--updates", type=int, default=UPDATES, help="of each training (default: %(default)s)")
+    parser = study_options("contact", __doc__, seeds=1, updates=UPDATES)
     parser.add_argument("--only", nargs="*", choices=list(REMEDIES), help="remedies (default: all)")
     parser.add_argument("--tasks", nargs="*", default=list(TASKS), help="(default: %(default)s)")
-    parser.add_argument("--jobs", type=int, default=2, help="trainings at the same time (default: %(default)s)")
-    parser.add_argument("--work", type=Path, default=Path("runs/contact"), help="(default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("docs/results/contact.md"), help="(default: %(default)s)")
     options = parser.parse_args(argv)
     rows = Rows(options.out.with_suffix(".csv"), KEYS)
     chosen = options.only or list(REMEDIES)
@@ -105,8 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]
     make = partial(run, options.updates, threads(options.jobs), options.work)
     run_cells(cells, rows, make, options.jobs, "contact")
-    options.out.write_text("\n".join(page(rows.read(), options.updates)) + "\n", encoding="utf-8")
-    print(options.out)
+    write_study(options.out, page(rows.read(), options.updates))
     return 0
 
 

@@ -5,13 +5,12 @@ On tasks that the shipped weights have never seen, from 5 to 50 episodes: the sh
 ``docs/results/few-shot.csv`` is made once; the same command continues.
 """
 
-import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks.cells import Cell, Row, Rows, figure, run_cells, threads
+from benchmarks.cells import Cell, Row, Rows, figure, run_cells, study_options, threads, write_study
 from benchmarks.measuring import machine, table
 from benchmarks.prophet_cell import Figures, mean_and_range, settings_of, train_cell, video_figures
 from benchmarks.study_data import TEACHING, TESTING, mixed, study_episodes
@@ -36,21 +35,15 @@ MEASURES = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.few_shot", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=2, help="(default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=STEPS, help="updates of each training (default: %(default)s)")
-    parser.add_argument("--jobs", type=int, default=2, help="trainings at the same time (default: %(default)s)")
-    parser.add_argument("--work", type=Path, default=Path("runs/few-shot"), help="(default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("docs/results/few-shot.md"), help="(default: %(default)s)")
+    parser = study_options("few_shot", __doc__, seeds=2, updates=STEPS)
     options = parser.parse_args(argv)
     rows = Rows(options.out.with_suffix(".csv"), KEYS)
     for task in TASKS:  # before the processes begin, for they share them
         _episodes(task, options.work)
-    make = partial(run, options.steps, threads(options.jobs), options.work)
+    make = partial(run, options.updates, threads(options.jobs), options.work)
     run_cells(cells(options.seeds), rows, make, options.jobs, "few-shot")
-    options.out.write_text("\n".join(page(rows.read(), options.steps)) + "\n", encoding="utf-8")
+    write_study(options.out, page(rows.read(), options.updates))
     draw(rows.read(), options.out.with_suffix(".png"))
-    print(options.out)
     return 0
 
 

@@ -5,14 +5,13 @@ once as a diffusion model that draws in 1, 2 or 4 steps, predicting clean frames
 on tasks of contact. A row of ``docs/results/regression.csv`` is made once; the same command continues.
 """
 
-import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from benchmarks.cells import Cell, Row, Rows, figure, run_cells, threads
+from benchmarks.cells import Cell, Row, Rows, figure, run_cells, study_options, threads, write_study
 from benchmarks.measuring import machine, table
 from benchmarks.prophet_cell import (
     Figures,
@@ -54,12 +53,7 @@ MEASURES = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.regression", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=1, help="(default: %(default)s)")
-    parser.add_argument("--updates", type=int, default=UPDATES, help="of each training (default: %(default)s)")
-    parser.add_argument("--jobs", type=int, default=2, help="trainings at the same time (default: %(default)s)")
-    parser.add_argument("--work", type=Path, default=Path("runs/regression"), help="(default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("docs/results/regression.md"), help="(default: %(default)s)")
+    parser = study_options("regression", __doc__, seeds=1, updates=UPDATES)
     options = parser.parse_args(argv)
     rows = Rows(options.out.with_suffix(".csv"), KEYS)
     for task in (*SMOOTH, *CONTACT):  # before the processes begin, for they share them
@@ -73,8 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]
     make = partial(run, options.updates, threads(options.jobs), options.work)
     run_cells(cells, rows, make, options.jobs, "regression")
-    options.out.write_text("\n".join(page(rows.read(), options.updates)) + "\n", encoding="utf-8")
-    print(options.out)
+    write_study(options.out, page(rows.read(), options.updates))
     return 0
 
 
