@@ -22,7 +22,7 @@ class Kind:
     """A kind of episodes.
 
     Attributes:
-        behaviour: see ``robot_stack.drivers.behaviours``.
+        behaviour: see ``robot_stack.drivers.sim_collect.CollectionPlan``.
         noise: of the noisy expert.
     """
 
@@ -37,6 +37,8 @@ KINDS = {
     "far": Kind("noisy", 0.5),
     "wild": Kind("noisy", 1.0),
     "random": Kind("random"),
+    "careless": Kind("careless"),
+    "blind": Kind("blind"),
 }
 TEACHING, TESTING = 920_000, 960_000  # first seeds; far above every range of config/task and of pretraining
 

@@ -7,10 +7,11 @@ from robot_stack.core.errors import UnknownNameError
 from robot_stack.core.ports import Policy
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.drivers.behaviours import BEHAVIOURS, POLICY
+from robot_stack.drivers.blind import BLIND
 from robot_stack.drivers.sim_collect import CollectionPlan, collect
 from robot_stack.drivers.sim_metaworld import task_names
 
-SOURCES = (*BEHAVIOURS, POLICY)
+SOURCES = (*BEHAVIOURS, POLICY, BLIND)
 SEED_STRIDE = 1000  # start seeds of two behaviours lie so far apart
 
 

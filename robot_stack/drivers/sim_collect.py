@@ -22,6 +22,7 @@ from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.core.safety import Guard
 from robot_stack.core.types import FloatArray, ImageArray
 from robot_stack.drivers.behaviours import POLICY, Behaviour, PolicyDriven, make_behaviour
+from robot_stack.drivers.blind import BLIND, blind_expert
 from robot_stack.drivers.sim_metaworld import MetaWorldArm
 
 
@@ -31,7 +32,7 @@ class CollectionPlan:
 
     Attributes:
         task: Meta-World task.
-        behaviours: behaviour -> start seeds; "policy" needs one.
+        behaviours: behaviour -> start seeds; besides those of ``behaviours`` "blind" (``blind``) and "policy", which needs one.
         horizon: ticks an episode.
         noise: of the noisy expert, see ``behaviours.NoisyExpert``.
         policy: makes the policy, policy(spec=...); called in the process that collects.
@@ -116,6 +117,8 @@ def collect_task(spec: RobotSpec, plan: CollectionPlan, out: Path) -> int:
         actor: Behaviour
         if behaviour == POLICY and policy is not None:
             actor = PolicyDriven(arm, policy, seed)
+        elif behaviour == BLIND:
+            actor = blind_expert(arm, seed, plan.horizon, rng)
         else:
             actor = make_behaviour(behaviour, spec, plan.task, rng, plan.noise)
         save_episode(out, run_episode(arm, actor, name, behaviour, seed, plan.horizon), spec.fingerprint)

@@ -12,6 +12,7 @@ from robot_stack.core.errors import ProphRLError, ShapeError, UnknownNameError
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.core.types import ActionChunk, FloatArray, Observation
 from robot_stack.drivers.behaviours import StuckGripper, make_behaviour
+from robot_stack.drivers.blind import rehearse
 from robot_stack.drivers.sim_collect import CollectionPlan, collect_task, run_episode
 from robot_stack.drivers.sim_metaworld import MetaWorldArm
 from robot_stack.drivers.sim_vector_env import SimVectorEnv
@@ -28,6 +29,11 @@ def spec() -> RobotSpec:
 @pytest.fixture(scope="module")
 def arm(spec: RobotSpec) -> MetaWorldArm:
     return MetaWorldArm(spec, TASK)
+
+
+@pytest.fixture(scope="module")
+def arm_push(spec: RobotSpec) -> MetaWorldArm:
+    return MetaWorldArm(spec, "push-v3")
 
 
 @pytest.fixture(scope="module")
@@ -246,3 +252,17 @@ def test_collection_continues_where_it_stopped(spec: RobotSpec, tmp_path: Path) 
         f"{TASK}.expert.000000", f"{TASK}.expert.000001", f"{TASK}.random.000000",
     ]  # fmt: skip
     assert {episode.source for episode in episodes} == {"expert", "random"}
+
+
+def test_the_blind_expert_repeats_its_motion_whatever_comes_of_it(
+    spec: RobotSpec, arm_push: MetaWorldArm, tmp_path: Path
+) -> None:
+    seeds = range(8)
+    assert collect_task(spec, CollectionPlan("push-v3", {"blind": seeds}, 30), tmp_path) == len(seeds)
+    episodes = load_episodes(tmp_path, spec=spec)
+    expert = make_behaviour("expert", spec, "push-v3", np.random.default_rng(0))
+    rehearsals = [rehearse(arm_push, expert, seed, 30) for seed in seeds]
+    beside = [np.allclose(e.deltas[7:], deltas[7:], atol=1e-5) for e, deltas in zip(episodes, rehearsals, strict=True)]
+    assert sum(beside) >= 3, "most motions happen beside the original, and are the same from then on"
+    assert not any(np.allclose(e.deltas, deltas) for e, deltas in zip(episodes, rehearsals, strict=True))
+    assert {episode.success for episode, same in zip(episodes, beside, strict=True) if same} == {True, False}
