@@ -26,14 +26,17 @@ class SamplerSettings:
     Attributes:
         steps: network evaluations a chunk; 1 is a regression from noise.
         batch_size: clips the network sees at once, at most.
+        still: cells that differ by less from the present frame (root mean square over the channels of normalised latents) stay
+            exactly as they are, so that what rests does not flicker; 0: none. For tokenizers that encode each frame by itself.
     """
 
     steps: int = 1
     batch_size: int = 16
+    still: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch_size < 1:
-            raise ValueError("steps and batch_size must be at least 1")
+        if self.steps < 1 or self.batch_size < 1 or self.still < 0:
+            raise ValueError("steps and batch_size must be at least 1, still at least 0")
 
 
 def sample_noise(keys: Sequence[tuple[Key, ...]], shape: Sequence[int]) -> Tensor:
@@ -65,7 +68,14 @@ def sample(
     for first in range(0, len(noise), settings.batch_size):
         rows = slice(first, first + settings.batch_size)
         parts.append(_sample_batch(network, shape, noise[rows], context[rows], condition.rows(rows), settings.steps))
-    return torch.cat(parts)
+    drawn = torch.cat(parts)
+    return keep_still(drawn, context[:, :, -1:], settings.still) if settings.still else drawn
+
+
+def keep_still(drawn: Tensor, present: Tensor, least: float) -> Tensor:
+    """``drawn`` [B, C, n, h, w], but each cell that differs by less than ``least`` from ``present`` [B, C, 1, h, w] is that one."""
+    change = (drawn - present).square().mean(dim=1, keepdim=True).sqrt()
+    return torch.where(change < least, present, drawn)
 
 
 def _sample_batch(

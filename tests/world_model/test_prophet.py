@@ -312,6 +312,17 @@ def test_sampler_with_a_perfect_predictor_ends_at_the_data(monkeypatch):
         torch.testing.assert_close(drawn, data, rtol=1e-4, atol=1e-5)
 
 
+def test_what_hardly_changes_stays_exactly_as_it_is(monkeypatch):
+    _, _, context, condition = inputs(2)
+    present = context[:, :, -1:]
+    change = torch.full((2, CHANNELS, ACTIONS, SIZE, SIZE), 0.05)
+    change[:, :, :, :2] = -0.5
+    monkeypatch.setattr("world_model.sampler.predict_clean", lambda *_: present + change)
+    drawn = sample(network_of(SMALL), SMALL, torch.randn_like(change), context, condition, SamplerSettings(still=0.1))
+    torch.testing.assert_close(drawn[:, :, :, 2:], present.expand_as(drawn)[:, :, :, 2:], rtol=0, atol=0)
+    torch.testing.assert_close(drawn[:, :, :, :2], (present + change)[:, :, :, :2])
+
+
 @pytest.mark.parametrize("settings", [SMALL, dataclasses.replace(SMALL, prediction=VELOCITY, transport=0)])
 def test_loss_of_an_untrained_network_with_anchor_is_that_of_copying(settings):
     network = make_transformer(settings, CHANNELS, SIZE)
