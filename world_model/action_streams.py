@@ -9,7 +9,8 @@ Each is zero at the start, so that the base model's output is unchanged:
 - the paper's action-frame stream: drawn end effectors, through the tokenizer, a zero-initialised 1x1x1 convolution, a
   depthwise 1x3x3 and a pointwise one, a spatial mean, a sinusoidal code of time, and two projections;
 - ours: each frame's own actions and its commanded pose;
-- ours: what is drawn in each patch of an action frame, added to that patch's token.
+- ours: what is drawn in each patch of an action frame, added to that patch's token; in the same way what was there in the
+  oldest remembered frame.
 """
 
 import math
@@ -101,6 +102,22 @@ class ActionFrameStream(nn.Module):
         pooled = features.mean(dim=(3, 4)).transpose(1, 2)
         coded = F.silu(pooled + time_code(pooled.shape[1], pooled.shape[2], pooled))
         return self.to_time(coded), self.to_adaln(coded)
+
+
+class OriginPatches(nn.Module):
+    """What was in each patch of the oldest remembered frame, added to that patch's tokens of all frames."""
+
+    def __init__(self, channels: int, patch: int, width: int) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(channels, width, patch, stride=patch)
+        nn.init.zeros_(self.enter.weight)
+        assert self.enter.bias is not None
+        nn.init.zeros_(self.enter.bias)
+
+    def forward(self, frame: Tensor) -> Tensor:
+        """[B, 1, P, D] of ``frame`` [B, C, h, w]."""
+        patches: Tensor = self.enter(frame)
+        return patches.flatten(2).transpose(1, 2)[:, None]
 
 
 class DrawnPatches(nn.Module):

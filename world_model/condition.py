@@ -44,6 +44,7 @@ class Condition:
         mask: slots in use [B, S], 0 or 1.
         action_frames: latents of the drawn action frames [B, C, T, h, w], None where no camera is calibrated.
         history: None where Prophet does not look back further than the given frames.
+        origin: the oldest remembered frame [B, C, h, w], None where Prophet does not see it.
         text: embedded instruction [B, L, width], None for the learned constant.
         rate_hz: frames a second, for base models that know time in seconds; None: one frame is one unit.
     """
@@ -53,6 +54,7 @@ class Condition:
     mask: Tensor
     action_frames: Tensor | None = None
     history: HistoryFrames | None = None
+    origin: Tensor | None = None
     text: Tensor | None = None
     rate_hz: float | None = None
 
@@ -65,6 +67,7 @@ class Condition:
             mask=self.mask[chosen],
             action_frames=None if self.action_frames is None else self.action_frames[chosen],
             history=None if self.history is None else self.history.rows(chosen),
+            origin=None if self.origin is None else self.origin[chosen],
             text=None if self.text is None else self.text[chosen],
         )
 
@@ -77,5 +80,6 @@ class Condition:
             mask=self.mask.to(device),
             action_frames=None if self.action_frames is None else self.action_frames.to(device),
             history=None if self.history is None else self.history.to(device),
+            origin=None if self.origin is None else self.origin.to(device),
             text=None if self.text is None else self.text.to(device),
         )

@@ -46,6 +46,13 @@ class History:
         """Targets in force at them [B, K, S]."""
         return self._poses[:, self._given]
 
+    def origin(self) -> Tensor | None:
+        """The oldest remembered frame [B, C, h, w]; None where Prophet does not see it."""
+        if not self._settings.origin:
+            return None
+        oldest = self._exist.int().argmax(dim=1)
+        return self._frames[torch.arange(len(oldest), device=oldest.device), oldest]
+
     def looked_back(self) -> HistoryFrames | None:
         """Frames of the past beyond them; None where Prophet has no history."""
         settings = self._settings

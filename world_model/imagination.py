@@ -147,6 +147,7 @@ class Imagination:
                 poses=torch.cat([self._past.poses(), to_come], dim=1),
                 mask=prophet.mask.expand(len(frames), -1),
                 history=self._past.looked_back(),
+                origin=self._past.origin(),
                 text=self._text,
                 rate_hz=prophet.domain.rate_hz,
             ).rows(rows)

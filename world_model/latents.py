@@ -180,6 +180,7 @@ class WindowSampler:
                 mask=self._masks[torch.from_numpy(episodes)],
                 action_frames=self._action_frames(given, start + now, arrivals),
                 history=self._history(start, now),
+                origin=self._origin(start, now),
                 text=None if self._texts is None else self._texts[self._text[torch.from_numpy(episodes)]],
                 rate_hz=self._rate_hz,
             ),
@@ -213,6 +214,11 @@ class WindowSampler:
         rows = start[:, None] + within
         columns, valid = choose(self._arcs[rows], exist, settings.context_offsets, settings.history)
         return HistoryFrames(self._frames[rows.gather(1, columns)].float(), settings.span - 1 - columns, valid)
+
+    def _origin(self, start: Tensor, now: Tensor) -> Tensor | None:
+        if not self._settings.origin:
+            return None
+        return self._frames[start + (now + 1 - self._settings.span).clamp_min(0)].float()
 
     def _to_come(self, frames: Tensor, clips: Tensor | None, present: Tensor, arrivals: Tensor) -> Tensor:
         """[B, C, n, h, w]."""

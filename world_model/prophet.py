@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robot_stack.core.errors import ProphRLError, ShapeError
-from world_model.action_streams import ActionFrameStream, ChunkStream, DrawnPatches, FrameStream
+from world_model.action_streams import ActionFrameStream, ChunkStream, DrawnPatches, FrameStream, OriginPatches
 from world_model.condition import Condition
 from world_model.history_tokens import HistoryTokens
 from world_model.rotary import BASE_FPS, grid_positions, rotary_tables, rotate
@@ -38,7 +38,7 @@ class Prepared:
         history: the same of the past [B, a, R, d], and which of its tokens exist [B, 1, 1, R]; None without.
         rotary: tables of the sequence [T P, d].
         positions: learned ones [1, T, P, D], None without.
-        patches: what is drawn in each patch [B, T, P, D], None without.
+        patches: what is drawn in each patch, and what was there in the oldest frame [B, T, P, D], None without.
     """
 
     to_time: Tensor
@@ -82,6 +82,7 @@ class ProphetTransformer(CosmosTransformer3DModel):
         action_frames: bool,
         action_patches: bool,
         history: bool,
+        origin: bool,
         transport_reach: int,
     ) -> None:
         frames = given_frames + chunk_length // actions_per_frame
@@ -121,6 +122,7 @@ class ProphetTransformer(CosmosTransformer3DModel):
         self.frame_actions = FrameStream(actions_per_frame, action_width, width, pose_condition) if frame_stream else None
         self.drawn_actions = ActionFrameStream(latent_channels, action_width, width) if action_frames else None
         self.drawn_patches = DrawnPatches(latent_channels, patch, width) if action_patches else None
+        self.origin_patches = OriginPatches(latent_channels, patch, width) if origin else None
         self.transport = Transport(width, patch, transport_reach) if transport_reach else None
         self.history_tokens = HistoryTokens(latent_channels, width) if history else None
         self.history_gates = nn.Parameter(torch.zeros(num_layers, num_attention_heads)) if history else None
@@ -166,7 +168,7 @@ class ProphetTransformer(CosmosTransformer3DModel):
 
         Raises:
             ShapeError: a chunk of another length than the network was made for.
-            ProphRLError: the network knows action frames or history, but the condition lacks them.
+            ProphRLError: the network knows action frames, history or the oldest frame, but the condition lacks them.
         """
         batch, given = len(context), context.shape[2]
         if condition.deltas.shape[1] != self.config.chunk_length:
@@ -186,7 +188,7 @@ class ProphetTransformer(CosmosTransformer3DModel):
             history=self._history(condition, (given - 1) * unit, unit / self.config.actions_per_frame),
             rotary=rotary_tables(grid_positions(times, rows, columns), width, scale),
             positions=self._learned_positions(frames, *context.shape[-2:]),
-            patches=None if self.drawn_patches is None else self.drawn_patches(_drawn(condition), given),
+            patches=self._patch_terms(condition, given),
         )
 
     def _check(self, given: int, to_come: int) -> None:
@@ -267,6 +269,16 @@ class ProphetTransformer(CosmosTransformer3DModel):
         like = self.learnable_pos_embed.pos_emb_t.new_zeros(1, 1, frames, height, width)
         positions: Tensor = self.learnable_pos_embed(like)
         return positions.unflatten(1, (frames, -1))
+
+    def _patch_terms(self, condition: Condition, given: int) -> Tensor | None:
+        terms: list[Tensor] = []
+        if self.drawn_patches is not None:
+            terms.append(self.drawn_patches(_drawn(condition), given))
+        if self.origin_patches is not None:
+            if condition.origin is None:
+                raise ProphRLError("this world model sees its oldest frame, but was given none")
+            terms.append(self.origin_patches(condition.origin))
+        return sum(terms[1:], terms[0]) if terms else None
 
     def _action_terms(self, condition: Condition, given: int, frames: int) -> tuple[Tensor, Tensor]:
         width = self.config.num_attention_heads * self.config.attention_head_dim

@@ -83,14 +83,14 @@ def draw_windows(
     for chunk in range(own):
         begin = start + chunk * windows.chunk_length
         actual = windows.cut(episode, begin)
-        condition = dataclasses.replace(actual.condition, history=history.looked_back())
+        condition = dataclasses.replace(actual.condition, history=history.looked_back(), origin=history.origin())
         noise = torch.randn(actual.future.shape, generator=seeds.noise).to(actual.future)
         drawn = sample(network, shape, noise, history.context(), condition, SamplerSettings(batch_size=count))
         poses = actual.condition.poses[:, -windows.chunk_length :]
         history.push(frames_of(history.context()[:, :, -1], drawn), poses, windows.steps(episode, begin))
     network.train()
     # Clones, for what was made in inference mode takes no part in gradients.
-    past = history.looked_back()
+    past, origin = history.looked_back(), history.origin()
     past = None if past is None else dataclasses.replace(past, latents=past.latents.clone())
-    condition = dataclasses.replace(batch.condition, history=past)
+    condition = dataclasses.replace(batch.condition, history=past, origin=None if origin is None else origin.clone())
     return dataclasses.replace(batch, context=history.context().clone(), condition=condition)

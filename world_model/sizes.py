@@ -84,6 +84,8 @@ class ProphetSettings:
             episode is its first frame.
         chunk_length: H, a multiple of the tokenizer's temporal factor.
         history: see ``HistorySettings``.
+        origin: every token also sees what was in its place in the oldest remembered frame, at most ``history.span`` back: what
+            an arm covers for a while is not forgotten.
         action_width: hidden width of the action streams.
         chunk_stream: the paper's scalar stream.
         frame_stream: each frame also gets its own actions.
@@ -100,6 +102,7 @@ class ProphetSettings:
     context_offsets: tuple[int, ...] = (0,)
     chunk_length: int = 5
     history: HistorySettings = field(default_factory=HistorySettings)
+    origin: bool = False
     action_width: int = 256
     chunk_stream: bool = True
     frame_stream: bool = True
@@ -133,7 +136,7 @@ class ProphetSettings:
     def span(self) -> int:
         """Frames that imagination has to remember, the present one included."""
         given = 1 - min(self.context_offsets)
-        return max(given, 1 + self.history.span) if self.history.frames else given
+        return max(given, 1 + self.history.span) if self.history.frames or self.origin else given
 
     @classmethod
     def from_mapping(cls, mapping: dict[str, Any]) -> "ProphetSettings":
@@ -195,6 +198,7 @@ def make_transformer(
         action_frames=settings.action_frames,
         action_patches=settings.action_patches,
         history=settings.history.frames > 0,
+        origin=settings.origin,
         transport_reach=settings.transport,
     )
     return kept_in(network, precision)

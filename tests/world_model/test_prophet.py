@@ -26,6 +26,7 @@ SMALL = ProphetSettings(
     action_width=16,
     action_frames=True,
     action_patches=True,
+    origin=True,
     transport=1,
 )
 BARE = dataclasses.replace(
@@ -36,6 +37,7 @@ BARE = dataclasses.replace(
     pose_condition=False,
     action_frames=False,
     action_patches=False,
+    origin=False,
     transport=0,
 )
 MASK = torch.tensor([1.0, 1, 1, 0, 0, 0, 1] + [0.0] * 7)
@@ -73,6 +75,7 @@ def inputs(batch: int, seed: int = 0, given: int = 2):
         mask=MASK.expand(batch, -1),
         action_frames=draw(batch, *latents),
         history=history,
+        origin=draw(batch, CHANNELS, SIZE, SIZE),
     )
     x_t, context = draw(batch, CHANNELS, ACTIONS, SIZE, SIZE), draw(batch, CHANNELS, given, SIZE, SIZE)
     return x_t, torch.rand(batch, generator=random), context, condition
@@ -122,7 +125,9 @@ def test_the_base_model_itself_is_diffusers_own():
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("part", ["chunk_stream", "frame_stream", "action_frames", "action_patches", "history", "transport"])
+@pytest.mark.parametrize(
+    "part", ["chunk_stream", "frame_stream", "action_frames", "action_patches", "history", "origin", "transport"]
+)
 def test_what_is_new_leaves_the_base_model_unchanged_at_the_start(part):
     with_part = {"history": SMALL.history, "transport": 2}
     with_part = {part: with_part.get(part, True)}
@@ -134,6 +139,7 @@ def test_what_is_new_leaves_the_base_model_unchanged_at_the_start(part):
         "frame_stream": "frame_actions",
         "action_frames": "drawn_actions",
         "action_patches": "drawn_patches",
+        "origin": "origin_patches",
         "transport": "transport",
     }
     assert missing and all(name.startswith(prefix.get(part, "history_")) for name in missing)
@@ -141,7 +147,7 @@ def test_what_is_new_leaves_the_base_model_unchanged_at_the_start(part):
     torch.testing.assert_close(conditioned(*arguments), base(*arguments), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("part", ["chunk_stream", "frame_stream", "action_frames", "action_patches", "history"])
+@pytest.mark.parametrize("part", ["chunk_stream", "frame_stream", "action_frames", "action_patches", "history", "origin"])
 def test_each_part_carries_what_it_is_told_to_the_output_once_it_has_weights(part):
     with_part = {"history": SMALL.history, "transport": 2}
     with_part = {part: with_part.get(part, True)}
@@ -154,6 +160,7 @@ def test_each_part_carries_what_it_is_told_to_the_output_once_it_has_weights(par
         "action_frames": {"action_frames": condition.action_frames.flip(3)},
         "action_patches": {"action_frames": condition.action_frames.flip(4)},
         "history": {"history": dataclasses.replace(past, latents=past.latents.flip(3))},
+        "origin": {"origin": condition.origin.flip(2)},
     }
     other = dataclasses.replace(condition, **changes[part])
     assert (network(x_t, t, context, condition) - network(x_t, t, context, other)).abs().max() > 1e-3
@@ -360,7 +367,7 @@ def test_weights_of_the_loss_lie_on_what_moves_and_changes():
 def test_windows_hold_the_frames_and_actions_that_belong_together(prophet, episodes):
     encoded = [prophet.encode_episode(episode) for episode in episodes[:3]]
     settings = dataclasses.replace(
-        prophet.settings, context_offsets=(-2, -1, 0), history=HistorySettings(2, "time", 1.0, span=4)
+        prophet.settings, context_offsets=(-2, -1, 0), history=HistorySettings(2, "time", 1.0, span=4), origin=True
     )
     sampler = WindowSampler(encoded, settings)
     window = sampler.cut(np.array([1]), np.array([4]))
@@ -372,12 +379,17 @@ def test_windows_hold_the_frames_and_actions_that_belong_together(prophet, episo
     torch.testing.assert_close(window.condition.poses[0], encoded[1].poses[[2, 3, 4, 5, 6, 7, 8, 9]])
     torch.testing.assert_close(window.condition.history.latents[0], frames[[1, 0]], **kept)
     assert window.condition.history.ages.tolist() == [[3, 4]]
+    torch.testing.assert_close(window.condition.origin[0], frames[0], **kept)  # as far back as it remembers
+    late = sampler.cut(np.array([1]), np.array([6]))
+    torch.testing.assert_close(late.condition.origin[0], frames[2], **kept)
     early = sampler.cut(np.array([1]), np.array([1]))
+    torch.testing.assert_close(early.condition.origin[0], frames[0], **kept)
     torch.testing.assert_close(early.context[0].transpose(0, 1), frames[[0, 0, 1]], **kept)  # before it, its first
     assert not early.condition.history.valid.any()
     remembered = sampler.remember(np.array([1]), np.array([4]))
     torch.testing.assert_close(remembered.context(), window.context)
     torch.testing.assert_close(remembered.looked_back().latents, window.condition.history.latents)
+    torch.testing.assert_close(remembered.origin(), window.condition.origin)
     torch.testing.assert_close(sampler.steps(np.array([1]), np.array([4]))[0], encoded[1].arcs[4:10].diff())
 
 
