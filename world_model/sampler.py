@@ -73,7 +73,7 @@ def sample(
 
 
 def keep_still(drawn: Tensor, present: Tensor, least: float) -> Tensor:
-    """``drawn`` [B, C, n, h, w] with the cells of ``present`` [B, C, 1, h, w] where it differs from them by less than ``least``."""
+    """``drawn`` [B, C, n, h, w], with cells of ``present`` [B, C, 1, h, w] where they differ by less than ``least``."""
     change = (drawn - present).square().mean(dim=1, keepdim=True).sqrt()
     return torch.where(change < least, present, drawn)
 
