@@ -16,9 +16,9 @@ from learning.hydra_entry import build, compose, robot_spec
 from learning.seeding import derive_seed
 from robot_stack.core.robot_spec import RobotSpec
 from world_model.checkpoint import Prophet, save_prophet
-from world_model.judge import JudgeSettings
+from world_model.judge import Judge
 from world_model.judge_calibration import area_under_curve
-from world_model.judge_train import real_videos, replayed_videos, scores_of, train_judge
+from world_model.judge_train import real_videos, replayed_videos, scores_of
 from world_model.measure import compare_videos, imagined_videos, true_video
 from world_model.probe import MANIFEST, Probe, ProbeSettings, load_probe, save_probe, train_probe
 from world_model.probe_figures import probe_figures
@@ -80,28 +80,23 @@ def video_figures(
     return {name: compared[name] for name in wanted if name in compared}
 
 
-def contact_figures(
-    trained: Trained, teach: Sequence[Episode], test: Sequence[Episode], probe: Probe, judge: JudgeSettings, seed: int
-) -> Figures:
+def contact_figures(trained: Trained, judge: Judge, episodes: Sequence[Episode], probe: Probe, seed: int) -> Figures:
     """Where the object is (probe, cm) and whether success can be told (judge, AUC), on imagined and on true video.
 
     Args:
-        teach: labelled episodes that the judge learns from, real and imagined.
-        test: episodes apart.
+        judge: of ``trained``, taught on episodes apart.
     """
     prophet, sampler = trained.prophet, trained.settings.sampler
-    imagined = imagined_videos(prophet, test, sampler)
-    read = probe_figures(probe, test, imagined, (25,))
+    read = probe_figures(probe, episodes, imagined_videos(prophet, episodes, sampler), (25,))
     figures: Figures = {f"{thing}_{name}_cm": value for thing, values in read.items() for name, value in values.items()}
-    report = train_judge(prophet, teach, judge, sampler, run=seed, progress=False)
     videos = {
-        "true": real_videos(prophet, test),
-        "imagined": replayed_videos(prophet, test, sampler, derive_seed(seed, "judged in a study")),
+        "true": real_videos(prophet, episodes),
+        "imagined": replayed_videos(prophet, episodes, sampler, derive_seed(seed, "judged in a study")),
     }
     for name, judged in videos.items():
         outcomes = np.array([video.success for video in judged], dtype=bool)
-        figures[f"auc_{name}"] = area_under_curve(scores_of(report.judge, judged), outcomes)
-    figures["successes"] = float(sum(episode.success is True for episode in test))
+        figures[f"auc_{name}"] = area_under_curve(scores_of(judge, judged), outcomes)
+    figures["successes"] = sum(episode.success is True for episode in episodes)
     return figures
 
 

@@ -25,10 +25,11 @@ from benchmarks.prophet_cell import (
 from benchmarks.study_data import TEACHING, TESTING, study_episodes
 from learning.episode import Episode
 from learning.hydra_entry import build
+from world_model.judge_train import train_judge
 
 SMOOTH, CONTACT = ("window-open-v3", "drawer-close-v3"), ("push-v3", "coffee-pull-v3")
-TAUGHT = {"expert": 30, "near": 45, "miss": 45, "far": 20, "wild": 10}
-TESTED = {"expert": 10, "near": 25, "miss": 25, "far": 10}
+TAUGHT = {"expert": 30, "near": 30, "miss": 30, "wild": 10, "blind": 60}
+TESTED = {"expert": 10, "near": 15, "miss": 15, "blind": 40}
 STEPS = (1, 2, 4)
 FAMILIES = {
     "regression": ["world_model.denoiser.pure_noise=1.0"],
@@ -89,7 +90,8 @@ def run(updates: int, cores: int, work: Path, cell: Cell) -> Figures:
     _, _, config = settings_of(settings)
     probe = taught_probe(trained.prophet, taught, work / f"{task}-probe")
     figures = video_figures(trained.prophet, tested, trained.settings.sampler)
-    return figures | contact_figures(trained, taught, tested, probe, build(config.reward), seed)
+    report = train_judge(trained.prophet, taught, build(config.reward), trained.settings.sampler, run=seed, progress=False)
+    return figures | contact_figures(trained, report.judge, tested, probe, seed)
 
 
 def page(rows: Sequence[Row], updates: int) -> Iterable[str]:
