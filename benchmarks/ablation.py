@@ -24,6 +24,8 @@ VARIANTS = {
     "as shipped, from nothing": [NOTHING],
     "without history": [NOTHING, "world_model.transformer.history.frames=0"],
     "history by time": [NOTHING, "world_model.transformer.history.chosen_by=time"],
+    "without the oldest frame": [NOTHING, "world_model.transformer.origin=false"],
+    "without carrying": [NOTHING, "world_model.transformer.transport=0"],
     "without self-forcing": [NOTHING, "world_model.denoiser.self_forcing=0"],
     "with the paper's action frames": [NOTHING, "world_model.transformer.action_frames=true"],
     "with action frames by patches": [NOTHING, "world_model.transformer.action_patches=true"],

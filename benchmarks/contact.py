@@ -1,7 +1,8 @@
 """Whether imagination tells a grasp from a miss: `python -m benchmarks.contact`, which writes ``docs/results/contact.md``.
 
 On tasks of contact, for each remedy: where a probe sees the object in imagined video once it has been touched, and how well a
-judge tells success from failure on imagined video, beside true video of the same actions. A row of ``docs/results/contact.csv`` is made once; the same command continues.
+judge tells success from failure on imagined video, beside true video of the same actions. A row of
+``docs/results/contact.csv`` is made once; the same command continues.
 """
 
 import sys
@@ -143,12 +144,12 @@ def page(rows: Sequence[Row], updates: int) -> Iterable[str]:
     yield ""
     yield f"Written by `python -m benchmarks.contact` on {machine()}."
     yield f"{updates} updates each of all weights, on {sum(BLIND.values())} episodes of each task; measured on"
-    yield f"{len(TESTED)} times {sum(SEEING.values())} others. `seeing`: whoever acts sees what happens, and his actions betray the"
-    yield "outcome: after a missed grasp the hand goes back. `blind`: a rehearsed motion, repeated beside its place; whether the"
-    yield "object came along has to be read from the picture. `object`: mean error of the position that a probe reads from"
-    yield "imagined frames once the object has been moved by 1 cm (in brackets: from true frames). `AUC`: how well a judge,"
-    yield "taught on true and imagined video, tells success from failure on imagined and on true video of the same actions;"
-    yield f"{WANTED_AUC} is wanted on imagined video. Judge and probe learn from the same episodes for every remedy."
+    yield f"{len(TESTED)} times {sum(SEEING.values())} others. `seeing`: whoever acts sees what happens, and his actions"
+    yield "betray the outcome: after a missed grasp the hand goes back. `blind`: a rehearsed motion, repeated beside its place;"
+    yield "whether the object came along has to be read from the picture. `object`: mean error of the position that a probe"
+    yield "reads from imagined frames once the object has been moved by 1 cm (in brackets: from true frames). `AUC`: how well a"
+    yield "judge, taught on true and imagined video, tells success from failure on imagined and on true video of the same"
+    yield f"actions; {WANTED_AUC} is wanted on imagined video. Judge and probe learn from the same episodes for every remedy."
     for task in dict.fromkeys(row["task"] for row in rows):
         alike = [row for row in rows if row["task"] == task]
         for kind, counts in TESTED.items():
