@@ -23,12 +23,14 @@ class Phase:
         prophet: windows a batch.
         lora: what of the transformer is trained; None: everything.
         gradient_checkpointing: the transformer's blocks are computed twice to keep less of them in memory.
+        all_cameras: learn from every camera of the data; imagination still shows ``WorldModelSettings.camera``.
     """
 
     autoencoder: FitSettings
     prophet: FitSettings
     lora: LoraSettings | None = None
     gradient_checkpointing: bool = False
+    all_cameras: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,6 @@ class WorldModelSettings:
         weights: folder of the pretrained weights that ``adapt`` starts from, "shipped" for those that come with the package, or
             "none" to start from nothing.
         camera: the camera that Prophet sees; null for the robot's (or the data's) first.
-        all_cameras: learn from every camera of the data; imagination still shows ``camera``.
         autoencoder, transformer: sizes, where weights start from nothing; with ``base``, which brings the sizes of both,
             ``autoencoder`` is None and ``transformer`` says the rest.
         base: a pretrained model that brings tokenizer and transformer, where ``weights`` is "none"; None: these start from
@@ -60,7 +61,6 @@ class WorldModelSettings:
     base: CosmosSettings | None = None
     latents: str | None = None
     camera: str | None = None
-    all_cameras: bool = False
     autoencoder_loss: AutoencoderLossSettings = field(default_factory=AutoencoderLossSettings)
     denoiser: DenoiserSettings = field(default_factory=DenoiserSettings)
     sampler: SamplerSettings = field(default_factory=SamplerSettings)

@@ -187,7 +187,7 @@ def train_prophet(
     prophet, names = acquainted(start.to(training_device()), datasets, settings.camera)
     parts = [split(dataset.episodes, settings.validation_every) for dataset in datasets]
     views = [
-        [view for episode in taught for view in _views(episode, prophet.using(name), settings.all_cameras)]
+        [view for episode in taught for view in _views(episode, prophet.using(name), phase.all_cameras)]
         for (taught, _), name in zip(parts, names, strict=True)
     ]
     identity = " ".join(
