@@ -30,8 +30,7 @@ class DenoiserSettings:
         pure_noise: share of the clips trained at t = 1, where one sampling step begins; the others have t uniform in 0..1.
             With 1 the network is a one-step regression.
         context_noise: largest std of the noise on given and history latents; its level is uniform from 0.
-        self_forcing: share of the batches whose context is the model's own output.
-        self_forcing_after: step from which on.
+        self_forcing: share of the batches whose context is the model's own output, after a phase's warm-up.
         self_forcing_chunks: chunks of own output before the window, at most.
     """
 
@@ -41,7 +40,6 @@ class DenoiserSettings:
     pure_noise: float = 0.7
     context_noise: float = 0.1
     self_forcing: float = 0.4
-    self_forcing_after: int = 500
     self_forcing_chunks: int = 2
 
     def __post_init__(self) -> None:

@@ -42,19 +42,24 @@ def fit_prophet(
     denoiser: DenoiserSettings,
     frames_of: FramesOf,
     *,
+    self_forcing_after: int = 0,
     run: int,
     folder: Path | None,
     identity: str = "",
     progress: bool = True,
 ) -> ProphetTransformer:
-    """Train what is trainable in ``network`` on windows of ``sources``; returns the averaged copy."""
+    """Train what is trainable in ``network`` on windows of ``sources``; returns the averaged copy.
+
+    Args:
+        self_forcing_after: update from which on part of the batches has the model's own output as context.
+    """
     shares = np.array([source.weight for source in sources])
     shares = shares / shares.sum()
 
     def loss_of_step(learner: ProphetTransformer, seeds: StepSeeds) -> Mapping[str, Tensor]:
         windows = sources[int(seeds.draw.choice(len(sources), p=shares))].windows
         chunks = 0
-        if seeds.step >= denoiser.self_forcing_after and seeds.draw.random() < denoiser.self_forcing:
+        if seeds.step >= self_forcing_after and seeds.draw.random() < denoiser.self_forcing:
             chunks = int(seeds.draw.integers(1, denoiser.self_forcing_chunks + 1))
         batch = draw_windows(network, windows, shape, frames_of, settings.batch_size, chunks, seeds)
         return denoising_loss(learner, shape, batch, denoiser, seeds.noise)

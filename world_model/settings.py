@@ -23,6 +23,7 @@ class Phase:
         prophet: windows a batch.
         lora: what of the transformer is trained; None: everything.
         gradient_checkpointing: the transformer's blocks are computed twice to keep less of them in memory.
+        self_forcing_after: update from which on Prophet also learns from its own output.
         all_cameras: learn from every camera of the data; imagination still shows ``WorldModelSettings.camera``.
     """
 
@@ -30,6 +31,7 @@ class Phase:
     prophet: FitSettings
     lora: LoraSettings | None = None
     gradient_checkpointing: bool = False
+    self_forcing_after: int = 500
     all_cameras: bool = False
 
 

@@ -222,6 +222,7 @@ def train_prophet(
         phase.prophet,
         settings.denoiser,
         prophet.frames_of,
+        self_forcing_after=phase.self_forcing_after,
         run=run,
         folder=out,
         identity=f"{identity} {phase.lora}",

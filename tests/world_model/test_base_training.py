@@ -36,7 +36,7 @@ def place(tmp_path_factory):
 
 
 def settings_of(place, lora=APART, precision=FLOAT32, **changes) -> WorldModelSettings:
-    phase = Phase(dataclasses.replace(FIT, steps=0), FIT, lora, **changes)
+    phase = Phase(dataclasses.replace(FIT, steps=0), FIT, lora, self_forcing_after=1, **changes)
     return WorldModelSettings(
         autoencoder=None,
         transformer=ProphetSettings(
@@ -45,7 +45,7 @@ def settings_of(place, lora=APART, precision=FLOAT32, **changes) -> WorldModelSe
         pretrain=phase,
         adapt=phase,
         base=CosmosSettings(str(place), IMAGE, precision),
-        denoiser=DenoiserSettings(self_forcing=1.0, self_forcing_after=1, self_forcing_chunks=1),
+        denoiser=DenoiserSettings(self_forcing=1.0, self_forcing_chunks=1),
         sampler=SamplerSettings(steps=2),
         validation_every=4,
     )

@@ -85,10 +85,8 @@ def test_state_of_other_data_is_refused(tmp_path):
 def test_training_writes_what_loading_reads(settings, spec, episodes, tmp_path):
     data = [dataset_of(episodes, spec)]
     start = new_prophet(settings, data, seed=0)
-    phase = dataclasses.replace(settings.adapt)
-    quick = dataclasses.replace(
-        settings, denoiser=dataclasses.replace(settings.denoiser, self_forcing_after=2, self_forcing=1.0)
-    )
+    phase = dataclasses.replace(settings.adapt, self_forcing_after=2)
+    quick = dataclasses.replace(settings, denoiser=dataclasses.replace(settings.denoiser, self_forcing=1.0))
     trained = train_prophet(start, data, quick, phase, tmp_path, run=0, note="test", from_nothing=True, progress=False)
     save_prophet(trained, tmp_path)
     loaded = load_prophet(tmp_path)
