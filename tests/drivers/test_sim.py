@@ -266,3 +266,20 @@ def test_the_blind_expert_repeats_its_motion_whatever_comes_of_it(
     assert sum(beside) >= 3, "most motions happen beside the original, and are the same from then on"
     assert not any(np.allclose(e.deltas, deltas) for e, deltas in zip(episodes, rehearsals, strict=True))
     assert {episode.success for episode, same in zip(episodes, beside, strict=True) if same} == {True, False}
+
+
+class _Speechless:
+    """A policy that knows no instruction."""
+
+    def reset(self, seed: int) -> None:
+        pass
+
+    def infer(self, observation: Observation, committed: FloatArray) -> ActionChunk:
+        raise UnknownNameError("instruction", observation.instruction, ["another"])
+
+
+def test_a_task_that_the_policy_does_not_know_has_no_episodes_of_it(spec: RobotSpec, tmp_path: Path, caplog) -> None:
+    plan = CollectionPlan(TASK, {"policy": range(2), "random": range(1)}, 5, policy=lambda spec: _Speechless())
+    assert collect_task(spec, plan, tmp_path) == 1
+    assert [episode.source for episode in load_episodes(tmp_path, spec=spec)] == ["random"]
+    assert "unknown instruction" in caplog.text
