@@ -16,6 +16,7 @@ from world_model.prophet import Prepared, ProphetTransformer
 from world_model.sizes import VELOCITY, ProphetSettings
 
 FOCUS_LIMIT = 100.0  # of a cell's error against the mean one
+SCALE_FLOOR = 1e-2
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,26 @@ def predict_clean(
 ) -> Tensor:
     """The network's x_0 [B, C, n, h, w] of ``x_t`` at noise level ``t`` [B]."""
     output = network(x_t, t, context, condition).float()
+    level = t[:, None, None, None, None]
     if settings.prediction == VELOCITY:
-        return x_t - t[:, None, None, None, None] * output
-    return context[:, :, -1:] + output if settings.anchor else output
+        return x_t - level * output
+    expected = context[:, :, -1:] if settings.anchor else torch.zeros_like(context[:, :, -1:])
+    told, left = estimate(level, settings.spread)
+    return expected + told * (x_t - (1.0 - level) * expected) + left * output
+
+
+def estimate(t: Tensor, spread: float) -> tuple[Tensor, Tensor]:
+    """What x_t tells by itself of x_0, and what is left to the network: preconditioning (Karras et al. 2022, arXiv 2206.00364).
+
+    Of x_0 ~ N(expected, spread^2) and x_t the expectation is expected + told (x_t - (1 - t) expected); the network's output is
+    scaled by the std that remains, in units of spread. For t = 1: 0 and 1; for t = 0: 1 and 0.
+
+    Args:
+        t: noise levels above 0, or spread above 0.
+    """
+    clean = (1.0 - t) * spread
+    variance = (t.square() + clean.square()).clamp_min(1e-12)
+    return clean * spread / variance, t / variance.sqrt()
 
 
 def denoising_loss(
@@ -92,8 +110,8 @@ def denoising_loss(
         own = squared.detach().mean(dim=1, keepdim=True)
         emphasis = (own / own.mean()).clamp_max(FOCUS_LIMIT) ** settings.focus
         weights = weights * emphasis / emphasis.mean()
-    if shape.prediction == VELOCITY:  # the error of v is that of x_0 divided by t
-        weights = weights / level.square().clamp_min(1e-4)
+    scale = level if shape.prediction == VELOCITY else estimate(level, shape.spread)[1]  # of x_0's error against the output's
+    weights = weights / scale.square().clamp_min(SCALE_FLOOR)
     still = (present - future).square().mean()
     return {"loss": (weights * squared).mean(), "error": squared.mean(), "error_of_copy": still}
 

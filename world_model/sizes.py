@@ -94,6 +94,9 @@ class ProphetSettings:
         action_patches: action frames also tell each patch what is drawn there; needs a calibrated camera.
         prediction: "clean": x_0, or "velocity": noise - x_0, as Cosmos was trained.
         anchor: every frame also sees the present frame's latents, and a clean prediction is the change from them.
+        spread: std of what is to come about the present frame (without anchor about 0) that a clean prediction supposes: of it
+            and the noise follows by Bayes' rule what the network need not say, see ``denoiser.estimate``. It changes nothing for
+            pure noise. 0: the network says everything.
         transport: cells around each one from which things may be carried there, see ``world_model.transport``; 0: none.
             Needs ``anchor`` and a clean prediction.
     """
@@ -111,6 +114,7 @@ class ProphetSettings:
     action_patches: bool = False
     prediction: str = CLEAN
     anchor: bool = True
+    spread: float = 0.0
     transport: int = 0
 
     def __post_init__(self) -> None:
@@ -124,6 +128,8 @@ class ProphetSettings:
             raise ValueError("pose_condition needs frame_stream")
         if self.prediction not in (CLEAN, VELOCITY):
             raise ValueError(f"prediction must be {CLEAN} or {VELOCITY}, got {self.prediction!r}")
+        if self.spread < 0 or (self.spread and self.prediction != CLEAN):
+            raise ValueError("spread must be at least 0, and needs a clean prediction")
         if self.transport < 0 or (self.transport and (not self.anchor or self.prediction != CLEAN)):
             raise ValueError("transport must be at least 0, and needs anchor and a clean prediction")
 
