@@ -94,9 +94,9 @@ class ProphetSettings:
         action_patches: action frames also tell each patch what is drawn there; needs a calibrated camera.
         prediction: "clean": x_0, or "velocity": noise - x_0, as Cosmos was trained.
         anchor: every frame also sees the present frame's latents, and a clean prediction is the change from them.
-        spread: std of what is to come about the present frame (without anchor about 0) that a clean prediction supposes: of it
-            and the noise follows by Bayes' rule what the network need not say, see ``denoiser.estimate``. It changes nothing for
-            pure noise. 0: the network says everything.
+        spread: std of what is to come about the present frame (without anchor about 0) that a clean prediction supposes:
+            from it and the noise follows by Bayes' rule what the network need not say, see ``denoiser.estimate``. It changes
+            nothing for pure noise. 0: the network says everything.
         transport: cells around each one from which things may be carried there, see ``world_model.transport``; 0: none.
             Needs ``anchor`` and a clean prediction.
     """

@@ -10,7 +10,7 @@ from diffusers import CosmosTransformer3DModel
 from robot_stack.core.errors import ProphRLError, ShapeError
 from world_model.action_layout import SLOTS
 from world_model.condition import Condition, HistoryFrames
-from world_model.denoiser import DenoiserSettings, denoising_loss, predict_clean
+from world_model.denoiser import DenoiserSettings, denoising_loss, estimate, predict_clean
 from world_model.latents import Windows, WindowSampler
 from world_model.lora import LoraSettings, make_trainable, merged
 from world_model.sampler import SamplerSettings, sample, sample_noise
@@ -231,6 +231,29 @@ def test_clean_frames_of_a_velocity_are_those_that_it_leads_to():
     velocity = network(x_t, t, context, condition)
     x_0 = predict_clean(network, settings, x_t, t, context, condition)
     torch.testing.assert_close(x_0 + t[:, None, None, None, None] * velocity, x_t)
+
+
+def test_what_noisy_frames_tell_by_themselves_is_bayes_rule():
+    random = torch.Generator().manual_seed(0)
+    expected, spread = 0.3, 0.5
+    x_0 = expected + spread * torch.randn(200_000, generator=random)
+    for t in (0.2, 0.5, 0.9):
+        surprise = t * torch.randn(200_000, generator=random) + (1 - t) * (x_0 - expected)  # x_t - (1 - t) expected
+        told, left = estimate(torch.tensor(t), spread)
+        best = (surprise * (x_0 - expected)).mean() / surprise.square().mean()
+        assert told.item() == pytest.approx(best.item(), abs=0.01)
+        remaining = (x_0 - expected - told * surprise).std()
+        assert left.item() == pytest.approx(remaining.item() / spread, abs=0.01)
+    ends = estimate(torch.tensor([0.0, 1.0]), spread)
+    torch.testing.assert_close(torch.stack(ends), torch.tensor([[1.0, 0.0], [0.0, 1.0]]), atol=1e-6, rtol=0)
+
+
+def test_a_spread_changes_nothing_for_pure_noise():
+    x_t, _, context, condition = inputs(2)
+    network, spread = awake(network_of(SMALL)), dataclasses.replace(SMALL, spread=0.5)
+    for t, same in ((torch.ones(2), True), (torch.full((2,), 0.5), False)):
+        plain, told = (predict_clean(network, settings, x_t, t, context, condition) for settings in (SMALL, spread))
+        assert torch.allclose(plain, told, atol=1e-5) == same
 
 
 def test_wrong_numbers_of_frames_and_missing_conditions_are_refused():
