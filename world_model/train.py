@@ -190,13 +190,8 @@ def train_prophet(
         [view for episode in taught for view in _views(episode, prophet.using(name), phase.all_cameras)]
         for (taught, _), name in zip(parts, names, strict=True)
     ]
-    identity = " ".join(
-        [
-            describe(episode for taught, _ in parts for episode in taught),
-            str(settings.autoencoder if prophet.base is None else prophet.base),
-            str(prophet.settings),
-        ]
-    )
+    taught_by = describe(episode for taught, _ in parts for episode in taught)
+    identity = f"{taught_by} {settings.autoencoder if prophet.base is None else prophet.base}"
     prophet = _train_autoencoder(prophet, views, settings, phase, out, run, identity, from_nothing, progress)
     held_back = list(parts[0][1])[:MEASURED_EPISODES]
     figures: dict[str, Any] = {"episodes": sum(len(taught) for taught, _ in parts)}
@@ -225,7 +220,7 @@ def train_prophet(
         self_forcing_after=phase.self_forcing_after,
         run=run,
         folder=out,
-        identity=f"{identity} {phase.lora}",
+        identity=f"{identity} {prophet.settings} {phase.lora}",
         progress=progress,
     )
     transformer.disable_gradient_checkpointing()
