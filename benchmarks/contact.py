@@ -28,9 +28,9 @@ from learning.hydra_entry import build
 from world_model.judge_train import train_judge
 
 TASKS = ("push-v3", "coffee-pull-v3", "soccer-v3")
-FEW_MISSES = {"expert": 140, "wild": 120, "random": 10}
-NEAR_MISSES = {"expert": 30, "near": 50, "miss": 50, "careless": 70, "wild": 60, "random": 10}
-BLIND = {"expert": 30, "near": 30, "miss": 30, "careless": 40, "wild": 30, "random": 10, "blind": 100}
+FEW_MISSES = {"expert": 180, "wild": 170, "random": 10}
+NEAR_MISSES = {"expert": 60, "near": 70, "miss": 80, "careless": 90, "wild": 50, "random": 10}
+BLIND = {"expert": 30, "near": 25, "miss": 30, "careless": 45, "wild": 20, "random": 10, "blind": 200}
 SEEING = {"expert": 10, "near": 25, "miss": 25, "careless": 30, "wild": 10}
 TESTED = {"seeing": SEEING, "blind": {"blind": 100}}
 COARSE = (

@@ -69,7 +69,7 @@ def run(updates: int, cores: int, work: Path, cell: Cell) -> Figures:
     trained = train_cell(settings, taught, seed, work / f"{task}-{DATA[name]}-{seed}", keep=True)
     followed = measure_following(trained.prophet, tested, trained.settings.sampler)
     return {
-        **flat({kind: _following(row) for kind, row in followed.items()}, "following_"),
+        **flat({kind: following_cells(row) for kind, row in followed.items()}, "following_"),
         **_confusions(trained, taught, tested, build(config.reward), seed),
         **_uncertainty(trained, tested, seed),
     }
@@ -125,7 +125,8 @@ def page(rows: Sequence[Row], updates: int) -> Iterable[str]:
     yield from table(["task", "data", "AUROC", "at the same age", "rank correlation"], _uncertainty_lines(rows))
 
 
-def _following(row: FollowingFigures) -> dict[str, Any]:
+def following_cells(row: FollowingFigures) -> dict[str, Any]:
+    """What a row of the study keeps of one perturbation."""
     kept = ("clips", "psnr", "psnr_other", "epe", "epe_other", "epe_moving", "epe_moving_other")
     figures = {name: value for name, value in asdict(row).items() if name in kept}
     return figures | {"closer": _written(row.closer), "closer_estimate": row.closer and row.closer.estimate}
@@ -138,11 +139,12 @@ def _confusions(
     found = judge_counterfactuals(trained.prophet, report.judge, tested, trained.settings.sampler, run=seed)
     figures: Figures = {f"auc_{k}": v for k, v in next(iter(counterfactual_record({"": found})["auc"].values())).items()}
     for kind, verdicts in {**found, "all": everything({"": found})}.items():
-        figures |= flat(_confusion(verdicts), f"judged_{kind}_")
+        figures |= flat(confusion_figures(verdicts), f"judged_{kind}_")
     return figures
 
 
-def _confusion(verdicts: Verdicts) -> dict[str, Any]:
+def confusion_figures(verdicts: Verdicts) -> dict[str, Any]:
+    """What a row of the study keeps of the judge's verdicts."""
     return asdict(verdicts.confusion) | {
         "rate": _written(verdicts.confusion.hallucinated_success),
         "control": _written(verdicts.control.hallucinated_success),

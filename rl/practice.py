@@ -110,7 +110,10 @@ def starts_from_resets(truth: Trials, count: int) -> list[StartContext]:
     seeds, starts = truth.seeds("rl_practice", count), []
     for first in range(0, count, truth.settings.batch):
         seen = truth.environment.reset(seeds[first : first + truth.settings.batch])
-        starts += [StartContext.at_rest(*moment) for moment in zip(seen.images, seen.commanded, strict=True)]
+        starts += [
+            StartContext.at_rest(image, commanded, seen.camera, seen.instruction)
+            for image, commanded in zip(seen.images, seen.commanded, strict=True)
+        ]
     return starts
 
 

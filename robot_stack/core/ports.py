@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from robot_stack.core.camera import CameraModel
 from robot_stack.core.types import ActionChunk, CameraFrame, CameraInfoValues, Command, FloatArray, ImageArray, Observation
 
 
@@ -115,6 +116,8 @@ class EnvironmentStep:
         success: whether the episode has been successful so far [N], bool; in imagination, the judge's verdict.
         info: further arrays by name, each with leading dimension N.
         truncated: whether the horizon is reached; without one, never.
+        camera: lens and place of the camera that made the images; None where it is not calibrated.
+        instruction: the task in words; empty where the environment does not know it.
     """
 
     images: ImageArray
@@ -122,6 +125,8 @@ class EnvironmentStep:
     success: npt.NDArray[np.bool_]
     info: dict[str, Any] = field(default_factory=dict)
     truncated: bool = False
+    camera: CameraModel | None = None
+    instruction: str = ""
 
 
 class VectorEnvironment(Protocol):

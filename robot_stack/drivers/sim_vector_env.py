@@ -7,7 +7,8 @@ import contextlib
 import multiprocessing
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robot_stack.core.actions import compose
+from robot_stack.core.camera import CameraModel
 from robot_stack.core.errors import ProphRLError, ShapeError
 from robot_stack.core.ports import EnvironmentStep
 from robot_stack.core.robot_spec import RobotSpec
@@ -103,9 +105,18 @@ class SimVectorEnv:
                 self._pipes[i].send((what, parts[i]))
         answers = [self._receive(i) for i in busy]
         images, commanded, success, ticks = (np.concatenate(arrays) for arrays in zip(*answers, strict=True))
-        return EnvironmentStep(images, commanded, success, {"ticks": ticks})
+        camera, instruction = self._facts
+        return EnvironmentStep(images, commanded, success, {"ticks": ticks}, camera=camera, instruction=instruction)
 
-    def _receive(self, index: int) -> tuple[npt.NDArray[Any], ...]:
+    @cached_property
+    def _facts(self) -> tuple[CameraModel, str]:
+        """The camera and the task, the same for all arms."""
+        with contextlib.suppress(ConnectionError):
+            self._pipes[0].send(("facts", None))
+        camera, instruction = self._receive(0)
+        return camera, instruction
+
+    def _receive(self, index: int) -> tuple[Any, ...]:
         try:
             ok, answer = self._pipes[index].recv()
         except (EOFError, ConnectionError) as error:
@@ -114,7 +125,7 @@ class SimVectorEnv:
             raise ProphRLError(f"simulator process {index} of task {self.task} died (exit code {code})") from error
         if not ok:
             raise ProphRLError(f"simulator process {index} of task {self.task} failed:\n{answer}")
-        result: tuple[npt.NDArray[Any], ...] = answer
+        result: tuple[Any, ...] = answer
         return result
 
 
@@ -152,6 +163,10 @@ class _Workload:
             self._images[i] = arm.render()
         return self._observe()
 
+    def facts(self, _: None) -> tuple[CameraModel, str]:
+        """The camera that makes the pictures, and the task in words."""
+        return self._arms[0].camera_model(), self._arms[0].instruction
+
     def _observe(self) -> tuple[npt.NDArray[Any], ...]:
         arms = self._arms[: self._count]
         return (
@@ -167,11 +182,12 @@ def _serve(pipe: Connection, spec: RobotSpec, task: str, count: int) -> None:
     warnings.simplefilter("ignore", UserWarning)
     try:
         workload = _Workload(spec, task, count)
+        answers: dict[str, Callable[[Any], Any]] = {"reset": workload.reset, "step": workload.step, "facts": workload.facts}
         while True:
             what, argument = pipe.recv()
             if what == "close":
                 return
-            pipe.send((True, workload.reset(argument) if what == "reset" else workload.step(argument)))
+            pipe.send((True, answers[what](argument)))
     except (EOFError, KeyboardInterrupt):
         return
     except Exception:  # noqa: BLE001 - whatever it is, the parent raises it with this text

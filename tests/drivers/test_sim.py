@@ -153,6 +153,7 @@ def test_vector_environment_equals_one_arm(spec: RobotSpec, arm: MetaWorldArm, e
         assert np.array_equal(arm.render(), ended.images[i])
         assert np.allclose(arm.commanded, ended.commanded[i])
     assert ended.info["ticks"].tolist() == [5, 5, 5]
+    assert (ended.camera, ended.instruction) == (arm.camera_model(), arm.instruction)
 
 
 def test_an_arm_that_has_succeeded_stands_still(spec: RobotSpec, arm: MetaWorldArm, env: SimVectorEnv) -> None:
