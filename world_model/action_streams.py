@@ -9,6 +9,7 @@ Each is zero at the start, so that the base model's output is unchanged:
 - the paper's action-frame stream: drawn end effectors, through the tokenizer, a zero-initialised 1x1x1 convolution, a
   depthwise 1x3x3 and a pointwise one, a spatial mean, a sinusoidal code of time, and two projections;
 - ours: each frame's own actions and its commanded pose;
+- ours: the targets of the remembered past;
 - ours: what is drawn in each patch of an action frame, added to that patch's token; in the same way what was there in the
   oldest remembered frame.
 """
@@ -102,6 +103,29 @@ class ActionFrameStream(nn.Module):
         pooled = features.mean(dim=(3, 4)).transpose(1, 2)
         coded = F.silu(pooled + time_code(pooled.shape[1], pooled.shape[2], pooled))
         return self.to_time(coded), self.to_adaln(coded)
+
+
+class PathStream(nn.Module):
+    """Where the tool has been and when its gripper closed, for all frames alike: what decided about the object is not forgotten
+    when the pictures of it are coarse or blurred.
+
+    Args:
+        length: R.
+    """
+
+    def __init__(self, length: int, hidden: int, width: int) -> None:
+        super().__init__()
+        self.enter = nn.Linear(length * (SLOTS + 1), hidden)
+        self.to_time, self.to_adaln = nn.Linear(hidden, width), nn.Linear(hidden, 3 * width)
+        for layer in (self.to_time, self.to_adaln):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, path: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, 1, D] and [B, 1, 3 D] of ``path`` [B, R, S + 1]; ``mask`` [B, S]."""
+        known = torch.cat([path[..., :-1] * mask[:, None], path[..., -1:]], dim=-1)
+        features = F.silu(self.enter(known.flatten(1)))[:, None]
+        return self.to_time(features), self.to_adaln(features)
 
 
 class OriginPatches(nn.Module):

@@ -1,7 +1,7 @@
 """What Prophet is told about a clip besides its present frames: the actions, where it looks back, and the task in words.
 
 Shapes: B = clips, K = given frames, H = actions in a chunk, n = latent frames to come (H / the tokenizer's temporal factor),
-T = K + n, M = history frames, C, h, w = latent grid, S = 14 action slots, L = text tokens.
+T = K + n, M = history frames, R = remembered frames, C, h, w = latent grid, S = 14 action slots, L = text tokens.
 """
 
 import dataclasses
@@ -45,6 +45,8 @@ class Condition:
         action_frames: latents of the drawn action frames [B, C, T, h, w], None where no camera is calibrated.
         history: None where Prophet does not look back further than the given frames.
         origin: the oldest remembered frame [B, C, h, w], None where Prophet does not see it.
+        path: targets in force at the remembered frames, the present one last, and a 1 where there is such a frame, else zeros
+            [B, R, S + 1]; None where Prophet does not know them.
         text: embedded instruction [B, L, width], None for the learned constant.
         rate_hz: frames a second, for base models that know time in seconds; None: one frame is one unit.
     """
@@ -55,6 +57,7 @@ class Condition:
     action_frames: Tensor | None = None
     history: HistoryFrames | None = None
     origin: Tensor | None = None
+    path: Tensor | None = None
     text: Tensor | None = None
     rate_hz: float | None = None
 
@@ -68,6 +71,7 @@ class Condition:
             action_frames=None if self.action_frames is None else self.action_frames[chosen],
             history=None if self.history is None else self.history.rows(chosen),
             origin=None if self.origin is None else self.origin[chosen],
+            path=None if self.path is None else self.path[chosen],
             text=None if self.text is None else self.text[chosen],
         )
 
@@ -81,5 +85,6 @@ class Condition:
             action_frames=None if self.action_frames is None else self.action_frames.to(device),
             history=None if self.history is None else self.history.to(device),
             origin=None if self.origin is None else self.origin.to(device),
+            path=None if self.path is None else self.path.to(device),
             text=None if self.text is None else self.text.to(device),
         )

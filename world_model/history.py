@@ -53,6 +53,10 @@ class History:
         oldest = self._exist.int().argmax(dim=1)
         return self._frames[torch.arange(len(oldest), device=oldest.device), oldest]
 
+    def path(self) -> Tensor | None:
+        """Targets in force since the oldest remembered frame, see ``Condition``; None where Prophet does not know them."""
+        return path_of(self._poses, self._exist) if self._settings.path else None
+
     def looked_back(self) -> HistoryFrames | None:
         """Frames of the past beyond them; None where Prophet has no history."""
         settings = self._settings
@@ -61,6 +65,12 @@ class History:
         columns, valid = choose(self._arcs, self._exist, settings.context_offsets, settings.history)
         rows = torch.arange(len(columns), device=columns.device)[:, None]
         return HistoryFrames(self._frames[rows, columns], settings.span - 1 - columns, valid)
+
+
+def path_of(poses: Tensor, exist: Tensor) -> Tensor:
+    """``Condition.path`` [B, L, S + 1] of the last L targets [B, L, S] and whether there were such frames [B, L]."""
+    there = exist[..., None].to(poses)
+    return torch.cat([poses * there, there], dim=-1)
 
 
 def choose(arcs: Tensor, exist: Tensor, offsets: Sequence[int], settings: HistorySettings) -> tuple[Tensor, Tensor]:

@@ -148,6 +148,7 @@ class Imagination:
                 mask=prophet.mask.expand(len(frames), -1),
                 history=self._past.looked_back(),
                 origin=self._past.origin(),
+                path=self._past.path(),
                 text=self._text,
                 rate_hz=prophet.domain.rate_hz,
             ).rows(rows)

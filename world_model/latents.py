@@ -13,7 +13,7 @@ from torch import Tensor
 
 from robot_stack.core.errors import ProphRLError
 from world_model.condition import Condition, HistoryFrames
-from world_model.history import History, choose
+from world_model.history import History, choose, path_of
 from world_model.sizes import ProphetSettings
 
 FOREGROUND_LATENT = 0.5  # root mean square distance from the median latent at which a cell counts as fully moving
@@ -181,6 +181,7 @@ class WindowSampler:
                 action_frames=self._action_frames(given, start + now, arrivals),
                 history=self._history(start, now),
                 origin=self._origin(start, now),
+                path=self._path(start, now),
                 text=None if self._texts is None else self._texts[self._text[torch.from_numpy(episodes)]],
                 rate_hz=self._rate_hz,
             ),
@@ -219,6 +220,12 @@ class WindowSampler:
         if not self._settings.origin:
             return None
         return self._frames[start + (now + 1 - self._settings.span).clamp_min(0)].float()
+
+    def _path(self, start: Tensor, now: Tensor) -> Tensor | None:
+        if not self._settings.path:
+            return None
+        within, exist = self._ages(now)
+        return path_of(self._poses[start[:, None] + within], exist)
 
     def _to_come(self, frames: Tensor, clips: Tensor | None, present: Tensor, arrivals: Tensor) -> Tensor:
         """[B, C, n, h, w]."""

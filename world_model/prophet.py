@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robot_stack.core.errors import ProphRLError, ShapeError
-from world_model.action_streams import ActionFrameStream, ChunkStream, DrawnPatches, FrameStream, OriginPatches
+from world_model.action_streams import ActionFrameStream, ChunkStream, DrawnPatches, FrameStream, OriginPatches, PathStream
 from world_model.condition import Condition
 from world_model.history_tokens import HistoryTokens
 from world_model.rotary import BASE_FPS, grid_positions, rotary_tables, rotate
@@ -83,6 +83,7 @@ class ProphetTransformer(CosmosTransformer3DModel):
         action_patches: bool,
         history: bool,
         origin: bool,
+        path_length: int,
         transport_reach: int,
     ) -> None:
         frames = given_frames + chunk_length // actions_per_frame
@@ -120,6 +121,7 @@ class ProphetTransformer(CosmosTransformer3DModel):
         self.null_text = nn.Parameter(torch.zeros(1, 1, text_embed_dim))
         self.chunk_actions = ChunkStream(chunk_length, action_width, width) if chunk_stream else None
         self.frame_actions = FrameStream(actions_per_frame, action_width, width, pose_condition) if frame_stream else None
+        self.past_path = PathStream(path_length, action_width, width) if path_length else None
         self.drawn_actions = ActionFrameStream(latent_channels, action_width, width) if action_frames else None
         self.drawn_patches = DrawnPatches(latent_channels, patch, width) if action_patches else None
         self.origin_patches = OriginPatches(latent_channels, patch, width) if origin else None
@@ -168,7 +170,7 @@ class ProphetTransformer(CosmosTransformer3DModel):
 
         Raises:
             ShapeError: a chunk of another length than the network was made for.
-            ProphRLError: the network knows action frames, history or the oldest frame, but the condition lacks them.
+            ProphRLError: the network knows action frames, history, oldest frame or path, but the condition lacks them.
         """
         batch, given = len(context), context.shape[2]
         if condition.deltas.shape[1] != self.config.chunk_length:
@@ -289,6 +291,10 @@ class ProphetTransformer(CosmosTransformer3DModel):
             terms.append(self.chunk_actions(condition))
         if self.frame_actions is not None:
             terms.append(self.frame_actions(condition, given))
+        if self.past_path is not None:
+            if condition.path is None:
+                raise ProphRLError("this world model knows the targets of the past, but was given none")
+            terms.append(self.past_path(condition.path, condition.mask))
         if self.drawn_actions is not None:
             terms.append(self.drawn_actions(_drawn(condition), given))
         for time, adaln in terms:

@@ -88,7 +88,9 @@ def draw_windows(
     for chunk in range(own):
         begin = start + chunk * windows.chunk_length
         actual = windows.cut(episode, begin)
-        condition = dataclasses.replace(actual.condition, history=history.looked_back(), origin=history.origin())
+        condition = dataclasses.replace(
+            actual.condition, history=history.looked_back(), origin=history.origin(), path=history.path()
+        )
         noise = torch.randn(actual.future.shape, generator=seeds.noise).to(actual.future)
         drawn = sample(network, shape, noise, history.context(), condition, SamplerSettings(batch_size=count))
         poses = actual.condition.poses[:, -windows.chunk_length :]

@@ -86,6 +86,7 @@ class ProphetSettings:
         history: see ``HistorySettings``.
         origin: every token also sees what was in its place in the oldest remembered frame, at most ``history.span`` back: what
             an arm covers for a while is not forgotten.
+        path: every frame also knows the targets of the remembered past: where the tool has been, and when its gripper closed.
         action_width: hidden width of the action streams.
         chunk_stream: the paper's scalar stream.
         frame_stream: each frame also gets its own actions.
@@ -106,6 +107,7 @@ class ProphetSettings:
     chunk_length: int = 5
     history: HistorySettings = field(default_factory=HistorySettings)
     origin: bool = False
+    path: bool = False
     action_width: int = 256
     chunk_stream: bool = True
     frame_stream: bool = True
@@ -142,7 +144,7 @@ class ProphetSettings:
     def span(self) -> int:
         """Frames that imagination has to remember, the present one included."""
         given = 1 - min(self.context_offsets)
-        return max(given, 1 + self.history.span) if self.history.frames or self.origin else given
+        return max(given, 1 + self.history.span) if self.history.frames or self.origin or self.path else given
 
     @classmethod
     def from_mapping(cls, mapping: dict[str, Any]) -> "ProphetSettings":
@@ -205,6 +207,7 @@ def make_transformer(
         action_patches=settings.action_patches,
         history=settings.history.frames > 0,
         origin=settings.origin,
+        path_length=settings.span if settings.path else 0,
         transport_reach=settings.transport,
     )
     return kept_in(network, precision)

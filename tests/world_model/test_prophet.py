@@ -27,19 +27,22 @@ SMALL = ProphetSettings(
     action_frames=True,
     action_patches=True,
     origin=True,
+    path=True,
     transport=1,
 )
 BARE = dataclasses.replace(
     SMALL,
-    history=HistorySettings(0),
+    history=HistorySettings(0, span=8),
     chunk_stream=False,
     frame_stream=False,
     pose_condition=False,
     action_frames=False,
     action_patches=False,
     origin=False,
+    path=False,
     transport=0,
 )
+PARTS = ("chunk_stream", "frame_stream", "action_frames", "action_patches", "history", "origin", "path")
 MASK = torch.tensor([1.0, 1, 1, 0, 0, 0, 1] + [0.0] * 7)
 
 
@@ -76,6 +79,7 @@ def inputs(batch: int, seed: int = 0, given: int = 2):
         action_frames=draw(batch, *latents),
         history=history,
         origin=draw(batch, CHANNELS, SIZE, SIZE),
+        path=draw(batch, SMALL.span, SLOTS + 1),
     )
     x_t, context = draw(batch, CHANNELS, ACTIONS, SIZE, SIZE), draw(batch, CHANNELS, given, SIZE, SIZE)
     return x_t, torch.rand(batch, generator=random), context, condition
@@ -125,9 +129,7 @@ def test_the_base_model_itself_is_diffusers_own():
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "part", ["chunk_stream", "frame_stream", "action_frames", "action_patches", "history", "origin", "transport"]
-)
+@pytest.mark.parametrize("part", [*PARTS, "transport"])
 def test_what_is_new_leaves_the_base_model_unchanged_at_the_start(part):
     with_part = {"history": SMALL.history, "transport": 2}
     with_part = {part: with_part.get(part, True)}
@@ -140,6 +142,7 @@ def test_what_is_new_leaves_the_base_model_unchanged_at_the_start(part):
         "action_frames": "drawn_actions",
         "action_patches": "drawn_patches",
         "origin": "origin_patches",
+        "path": "past_path",
         "transport": "transport",
     }
     assert missing and all(name.startswith(prefix.get(part, "history_")) for name in missing)
@@ -147,7 +150,9 @@ def test_what_is_new_leaves_the_base_model_unchanged_at_the_start(part):
     torch.testing.assert_close(conditioned(*arguments), base(*arguments), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("part", ["chunk_stream", "frame_stream", "action_frames", "action_patches", "history", "origin"])
+@pytest.mark.parametrize(
+    "part", ["chunk_stream", "frame_stream", "action_frames", "action_patches", "history", "origin", "path"]
+)
 def test_each_part_carries_what_it_is_told_to_the_output_once_it_has_weights(part):
     with_part = {"history": SMALL.history, "transport": 2}
     with_part = {part: with_part.get(part, True)}
@@ -161,6 +166,7 @@ def test_each_part_carries_what_it_is_told_to_the_output_once_it_has_weights(par
         "action_patches": {"action_frames": condition.action_frames.flip(4)},
         "history": {"history": dataclasses.replace(past, latents=past.latents.flip(3))},
         "origin": {"origin": condition.origin.flip(2)},
+        "path": {"path": condition.path.flip(1)},
     }
     other = dataclasses.replace(condition, **changes[part])
     assert (network(x_t, t, context, condition) - network(x_t, t, context, other)).abs().max() > 1e-3
@@ -204,7 +210,7 @@ def test_a_past_that_is_not_there_has_no_influence():
     found, expected = network(x_t, t, context, with_some), network(x_t, t, context, other)
     assert torch.isfinite(found).all()
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
-    bare = network_of(dataclasses.replace(SMALL, history=HistorySettings(0)))
+    bare = network_of(dataclasses.replace(SMALL, history=HistorySettings(0, span=8)))
     bare.load_state_dict(network.state_dict(), strict=False)
     torch.testing.assert_close(found[1], bare(x_t, t, context, condition)[1], rtol=1e-5, atol=1e-5)
 
@@ -390,7 +396,7 @@ def test_weights_of_the_loss_lie_on_what_moves_and_changes():
 def test_windows_hold_the_frames_and_actions_that_belong_together(prophet, episodes):
     encoded = [prophet.encode_episode(episode) for episode in episodes[:3]]
     settings = dataclasses.replace(
-        prophet.settings, context_offsets=(-2, -1, 0), history=HistorySettings(2, "time", 1.0, span=4), origin=True
+        prophet.settings, context_offsets=(-2, -1, 0), history=HistorySettings(2, "time", 1.0, span=4), origin=True, path=True
     )
     sampler = WindowSampler(encoded, settings)
     window = sampler.cut(np.array([1]), np.array([4]))
@@ -413,6 +419,11 @@ def test_windows_hold_the_frames_and_actions_that_belong_together(prophet, episo
     torch.testing.assert_close(remembered.context(), window.context)
     torch.testing.assert_close(remembered.looked_back().latents, window.condition.history.latents)
     torch.testing.assert_close(remembered.origin(), window.condition.origin)
+    torch.testing.assert_close(remembered.path(), window.condition.path)
+    torch.testing.assert_close(window.condition.path[0, :, :-1], encoded[1].poses[:5])
+    early_path = early.condition.path[0]
+    assert early_path[:, -1].tolist() == [0, 0, 0, 1, 1] and not early_path[:3].any()
+    torch.testing.assert_close(early_path[3:, :-1], encoded[1].poses[:2])
     torch.testing.assert_close(sampler.steps(np.array([1]), np.array([4]))[0], encoded[1].arcs[4:10].diff())
 
 
