@@ -35,7 +35,7 @@ class Episode:
         rate_hz: frames a second; None: not known.
         cameras: camera name -> its lens and its place, where it is calibrated; the same at every frame.
         positions: thing -> its position [T, 3] [m] in the base frame at each frame: "tool", "object", "goal" and so on. Known
-            in a simulator only; for probes, never for a policy.
+            in a simulator only; for probes and to weigh errors, never for a policy.
 
     Raises:
         ShapeError: arrays of different lengths, or a camera that makes pictures of another size than the episode's.

@@ -29,6 +29,7 @@ from world_model.domain import Domain
 from world_model.frames import camera_frames, to_tensor, to_uint8
 from world_model.latent_scale import LatentScale
 from world_model.latents import LatentEpisode
+from world_model.object_cells import object_cells
 from world_model.prophet import ProphetTransformer
 from world_model.sizes import ProphetSettings
 from world_model.text import TextEncoder
@@ -189,6 +190,7 @@ class Prophet:
             arcs=torch.cumsum(torch.nn.functional.pad(self.way(deltas[:-1]).cpu(), (1, 0)), dim=0),
             clips=self.encode_clips(images).cpu().clone() if together else None,
             drawn=self._drawn(targets, camera_of(episode, camera), together) if self.settings.draws else None,
+            objects=object_cells(episode, camera, self.latent_shape.size),
             rate_hz=self.domain.rate_hz,
             text=self.text_of(episode.instruction),
         )

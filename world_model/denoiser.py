@@ -26,6 +26,8 @@ class DenoiserSettings:
     Attributes:
         moving_weight: added weight of cells that move in the episode, at most.
         change_weight: added weight of cells that change within the clip, at most: the arm on its way and what it touches.
+        object_weight: added weight of cells in which an object is, where that is known, at most: an object of a few pixels is
+            missed by few in the picture's error, but by whoever judges success.
         focus: cells count with the power ``focus`` of their own error as well: what the network cannot do yet, and that is what
             happens to small things at contact; 0: all errors alike.
         pure_noise: share of the clips trained at t = 1, where one sampling step begins; the others have t uniform in 0..1.
@@ -37,6 +39,7 @@ class DenoiserSettings:
 
     moving_weight: float = 4.0
     change_weight: float = 0.0
+    object_weight: float = 0.0
     focus: float = 0.0
     pure_noise: float = 0.7
     context_noise: float = 0.1
@@ -106,6 +109,7 @@ def denoising_loss(
     present = windows.context[:, :, -1:]
     changed = ((future - present).square().mean(dim=1, keepdim=True).sqrt() / FOREGROUND_LATENT).clamp_max(1.0)
     weights = 1.0 + settings.moving_weight * windows.moving + settings.change_weight * changed
+    weights = weights + settings.object_weight * windows.objects
     if settings.focus:
         own = squared.detach().mean(dim=1, keepdim=True)
         emphasis = (own / own.mean()).clamp_max(FOCUS_LIMIT) ** settings.focus

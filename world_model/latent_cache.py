@@ -13,8 +13,10 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -25,9 +27,9 @@ from learning.episode import Episode
 from world_model.checkpoint import Prophet
 from world_model.latents import LatentEpisode
 
-PICTURES = ("frames", "clips", "drawn")  # kept in 16 bits
+PICTURES = ("frames", "clips", "drawn", "objects")  # kept in 16 bits
 TENSORS = (*PICTURES, "deltas", "poses", "mask", "arcs")
-FORMAT = 1
+FORMAT = 2
 DIGITS = 32
 _log = logging.getLogger(__name__)
 
@@ -68,9 +70,12 @@ class LatentCache:
             "rate_hz": episode.rate_hz,
             "camera": camera,
             "calibration": repr(episode.cameras.get(camera)),
+            "positions": sorted(episode.positions),
         }
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-        for array in (episode.images[camera], episode.deltas, episode.commanded):
+        tracks = [episode.positions[thing] for thing in sorted(episode.positions)]
+        arrays: list[npt.NDArray[Any]] = [episode.images[camera], episode.deltas, episode.commanded, *tracks]
+        for array in arrays:
             digest.update(f"{array.dtype} {array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()[:DIGITS]

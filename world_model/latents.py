@@ -22,6 +22,7 @@ POOLS = {
     "clips": torch.float16,
     "drawn": torch.float16,
     "moving": torch.float16,
+    "objects": torch.float16,
     "deltas": torch.float32,
     "poses": torch.float32,
     "arcs": torch.float32,
@@ -43,6 +44,7 @@ class LatentEpisode:
         clips: what follows each frame, where the tokenizer takes several frames together [F - H, n, C, h, w]; None for f = 1,
             where it is ``frames`` themselves.
         drawn: latents of the action frames that follow, as ``frames`` or ``clips`` are; None without a calibrated camera.
+        objects: how much each cell belongs to an object [F, h, w]; None where that is not known, see ``object_cells``.
         rate_hz: frames a second, None where unknown.
         text: embedded instruction [L, width], None for the learned constant.
     """
@@ -55,6 +57,7 @@ class LatentEpisode:
     arcs: Tensor
     clips: Tensor | None = None
     drawn: Tensor | None = None
+    objects: Tensor | None = None
     rate_hz: float | None = None
     text: Tensor | None = None
 
@@ -70,17 +73,25 @@ class Windows:
         context: given frames [B, C, K, h, w].
         future: [B, C, n, h, w].
         moving: importance of each cell to come [B, 1, n, h, w]; 0 for the background to 1 for what moves.
+        objects: how much each cell belongs to an object then, or did at the present frame [B, 1, n, h, w]; 0 where not known.
         condition: the rest.
     """
 
     context: Tensor
     future: Tensor
     moving: Tensor
+    objects: Tensor
     condition: Condition
 
     def to(self, device: torch.device) -> "Windows":
         """On another device."""
-        return Windows(self.context.to(device), self.future.to(device), self.moving.to(device), self.condition.to(device))
+        return Windows(
+            context=self.context.to(device),
+            future=self.future.to(device),
+            moving=self.moving.to(device),
+            objects=self.objects.to(device),
+            condition=self.condition.to(device),
+        )
 
 
 class WindowSampler:
@@ -118,6 +129,8 @@ class WindowSampler:
                 raise ProphRLError(f"episode {episode.name} has no action frames: its camera is not calibrated")
             pools["frames"].add(episode.frames)
             pools["moving"].add(moving_cells(episode.frames))
+            unknown = torch.zeros_like(episode.frames[:, 0])
+            pools["objects"].add(unknown if episode.objects is None else episode.objects)
             pools["deltas"].add(episode.deltas)
             pools["poses"].add(episode.poses)
             pools["arcs"].add(episode.arcs)
@@ -133,8 +146,8 @@ class WindowSampler:
             self._rate_hz = episode.rate_hz
         if not lengths:
             raise ProphRLError(f"no episode has more than {settings.chunk_length} frames, the least that a window needs")
-        self._frames, self._moving, self._deltas, self._poses, self._arcs, self._masks = (
-            pools[name].values for name in ("frames", "moving", "deltas", "poses", "arcs", "masks")
+        self._frames, self._moving, self._objects, self._deltas, self._poses, self._arcs, self._masks = (
+            pools[name].values for name in ("frames", "moving", "objects", "deltas", "poses", "arcs", "masks")
         )
         self._clips = pools["clips"].values if actions_per_frame > 1 else None
         self._drawn = pools["drawn"].values if settings.draws else None
@@ -174,6 +187,7 @@ class WindowSampler:
             context=given,
             future=future,
             moving=self._moving[arrivals].float()[:, None],
+            objects=torch.maximum(self._objects[arrivals], self._objects[start + now][:, None]).float()[:, None],
             condition=Condition(
                 deltas=self._deltas[following - 1],
                 poses=torch.cat([self._poses[context], self._poses[following]], dim=1),

@@ -363,7 +363,8 @@ def test_what_hardly_changes_stays_exactly_as_it_is(monkeypatch):
 def test_loss_of_an_untrained_network_with_anchor_is_that_of_copying(settings):
     network = make_transformer(settings, CHANNELS, SIZE)
     _, _, context, condition = inputs(3)
-    windows = Windows(context, torch.randn(3, CHANNELS, ACTIONS, SIZE, SIZE), torch.zeros(3, 1, ACTIONS, SIZE, SIZE), condition)
+    cells = torch.zeros(3, 1, ACTIONS, SIZE, SIZE)
+    windows = Windows(context, torch.randn(3, CHANNELS, ACTIONS, SIZE, SIZE), cells, cells, condition)
     chosen = DenoiserSettings(context_noise=0.0, pure_noise=1.0)
     losses = denoising_loss(network, settings, windows, chosen, torch.Generator().manual_seed(0))
     if settings.prediction == VELOCITY:  # its zero stands for x_0 = x_t, pure noise: no better than a variance of 2
@@ -379,7 +380,7 @@ def test_weights_of_the_loss_lie_on_what_moves_and_changes():
     future[..., 0, 0] += 10.0  # one cell changes
     moving = torch.zeros(1, 1, ACTIONS, SIZE, SIZE)
     moving[..., 0, 0] = 0.5
-    windows = Windows(context, future, moving, condition)
+    windows = Windows(context, future, moving, moving / 2.0, condition)
 
     def loss(**weights: float) -> torch.Tensor:
         settings = DenoiserSettings(context_noise=0.0, pure_noise=1.0, **weights)
@@ -388,6 +389,7 @@ def test_weights_of_the_loss_lie_on_what_moves_and_changes():
     plain = loss(moving_weight=0.0)
     torch.testing.assert_close(loss(moving_weight=4.0), plain * (1 + 4.0 * 0.5))
     torch.testing.assert_close(loss(moving_weight=0.0, change_weight=3.0), plain * (1 + 3.0))
+    torch.testing.assert_close(loss(moving_weight=0.0, object_weight=8.0), plain * (1 + 8.0 * 0.25))
     # One cell of 64 holds all of the error: 64 times the mean, and with focus 1/2 eight times the weight of a mean one.
     emphasis = torch.tensor([8.0] + [0.0] * 63)
     torch.testing.assert_close(loss(moving_weight=0.0, focus=0.5), plain * 8.0 / emphasis.mean())
