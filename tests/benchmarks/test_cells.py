@@ -94,10 +94,15 @@ def test_page_of_the_real_robot_compares_fold_by_fold():
 
 
 def test_other_pages_have_a_line_for_every_kind_that_was_run():
-    for study, keys in ((ablation, {"variant": "without history"}), (contact, {"task": "push-v3", "remedy": "before"})):
-        figures = dict.fromkeys(study.MEASURES, 0.25) | {"successes": 40.0}
-        page = "\n".join(study.page([rows_of(keys | {"seed": "0"}, **figures)], 10))
-        assert f"| {list(keys.values())[-1]} | {' | '.join(['0.25'] * len(study.MEASURES))} |" in page
+    page = "\n".join(
+        ablation.page([rows_of({"variant": "without history", "seed": "0"}, **dict.fromkeys(ablation.MEASURES, 0.25))], 10)
+    )
+    assert f"| without history | {' | '.join(['0.25'] * len(ablation.MEASURES))} |" in page
+    figures = {f"{kind}_{name}": 0.25 if kind == "seeing" else 0.75 for kind in contact.TESTED for name in contact.MEASURES}
+    figures |= {f"{kind}_successes": 40 for kind in contact.TESTED}
+    page = "\n".join(contact.page([rows_of({"task": "push-v3", "remedy": "before", "seed": "0"}, **figures)], 10))
+    for value in ("0.25", "0.75"):
+        assert f"| before | {' | '.join([value] * len(contact.MEASURES))} |" in page
     keys = {"task": "push-v3", "family": "regression", "steps": "1", "seed": "0"}
     page = "\n".join(regression.page([rows_of(keys, **dict.fromkeys(regression.MEASURES, 0.5))], 10))
     assert "| push-v3 | regression | 1 | 0.50" in page
