@@ -74,7 +74,8 @@ def run(steps: int, cores: int, work: Path, cell: Cell) -> Figures:
         "world_model.validation_every=0",
         *VARIANTS[variant],
     ]
-    trained = train_cell(settings, taught, seed, work / f"{variant}-{seed}".replace("'", "").replace(" ", "-"))
+    name = f"{variant}-{seed}".replace("'", "").replace(" ", "-")
+    trained = train_cell(settings, taught, seed, work / name, shared_tokenizer=work / f"tokenizer-{seed}")
     return video_figures(trained.prophet, tested, trained.settings.sampler)
 
 

@@ -3,7 +3,7 @@
 import fcntl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,13 @@ import numpy as np
 import torch
 
 from benchmarks.study_data import dataset
+from learning.data_sources import Dataset
 from learning.episode import Episode
 from learning.hydra_entry import build, compose, robot_spec
 from learning.seeding import derive_seed
 from robot_stack.core.robot_spec import RobotSpec
-from world_model.checkpoint import Prophet, save_prophet
+from world_model.checkpoint import MANIFEST as PROPHET_MANIFEST
+from world_model.checkpoint import Prophet, load_prophet, save_prophet
 from world_model.judge import Judge
 from world_model.judge_calibration import area_under_curve
 from world_model.judge_train import real_videos, replayed_videos, scores_of
@@ -50,16 +52,29 @@ def settings_of(overrides: Sequence[str]) -> tuple[WorldModelSettings, RobotSpec
     return build(config.world_model), robot_spec(config), config
 
 
-def train_cell(overrides: Sequence[str], episodes: Sequence[Episode], seed: int, out: Path, *, keep: bool = False) -> Trained:
+def train_cell(
+    overrides: Sequence[str],
+    episodes: Sequence[Episode],
+    seed: int,
+    out: Path,
+    *,
+    keep: bool = False,
+    shared_tokenizer: Path | None = None,
+) -> Trained:
     """What `prophrl adapt <overrides>` would make of ``episodes``; resumable in ``out``.
 
     Args:
         keep: write the checkpoint to ``out``.
+        shared_tokenizer: folder of the tokenizer of all cells that learn from nothing on these episodes with this seed: it
+            depends on no setting of the transformer. Trained by the first that needs it.
     """
     settings, spec, _ = settings_of(overrides)
     data = [dataset(spec, episodes)]
     from_nothing = settings.weights == "none"
     start = new_prophet(settings, data, seed) if from_nothing else read_weights(settings.weights)
+    if from_nothing and shared_tokenizer is not None:
+        start, from_nothing = _with_tokenizer(start, data, settings, seed, shared_tokenizer), False
+        settings = replace(settings, adapt=replace(settings.adapt, autoencoder=replace(settings.adapt.autoencoder, steps=0)))
     with _alone(out):
         prophet = train_prophet(
             start, data, settings, settings.adapt, out, run=seed, note="study", from_nothing=from_nothing, progress=False
@@ -118,6 +133,19 @@ def mean_and_range(values: Sequence[float]) -> str:
         return "-"
     spread = f" ({min(known):.2f} to {max(known):.2f})" if len(known) > 1 else ""
     return f"{np.mean(known):.2f}{spread}"
+
+
+def _with_tokenizer(start: Prophet, data: Sequence[Dataset], settings: WorldModelSettings, seed: int, folder: Path) -> Prophet:
+    """``start`` with the tokenizer in ``folder``, trained where it is missing."""
+    phase = replace(settings.adapt, prophet=replace(settings.adapt.prophet, steps=0))
+    with _alone(folder):
+        if not (folder / PROPHET_MANIFEST).exists():
+            taught = train_prophet(
+                start, data, settings, phase, folder, run=seed, note="study", from_nothing=True, progress=False
+            )
+            save_prophet(taught, folder)
+    seen = load_prophet(folder)
+    return start.replace(tokenizer=seen.tokenizer, scale=seen.scale)
 
 
 @contextmanager

@@ -85,7 +85,8 @@ def run(updates: int, cores: int, work: Path, cell: Cell) -> Figures:
         "world_model.validation_every=0",
         *FAMILIES[family],
     ]
-    trained = train_cell(settings, taught, seed, work / f"{task}-{family}-{seed}".replace(",", "").replace(" ", "-"))
+    name = f"{task}-{family}-{seed}".replace(",", "").replace(" ", "-")
+    trained = train_cell(settings, taught, seed, work / name, shared_tokenizer=work / f"{task}-tokenizer-{seed}")
     trained = replace(trained, settings=replace(trained.settings, sampler=replace(trained.settings.sampler, steps=steps)))
     _, _, config = settings_of(settings)
     probe = taught_probe(trained.prophet, taught, work / f"{task}-probe")
