@@ -10,6 +10,8 @@ from learning.episode_store import CLIP_FORM, CLIP_KEYS, CLIP_RATE_HZ, read_file
 from robot_stack.core.errors import BadFileError
 from robot_stack.core.robot_spec import RobotSpec
 
+VIEWS = 12  # clips of a real robot are few, and their cameras differ
+
 
 @dataclass(frozen=True)
 class ClipSource:
@@ -21,6 +23,7 @@ class ClipSource:
         weight: see ``Dataset.weight``.
         robot: what moved.
         rate_hz: frames a second.
+        views: see ``Dataset.views``.
     """
 
     path: str | tuple[str, ...]
@@ -28,6 +31,7 @@ class ClipSource:
     weight: float = 1.0
     robot: str = "widowx"
     rate_hz: float = CLIP_RATE_HZ
+    views: int = VIEWS
 
     def read(self, robot: RobotSpec) -> list[Dataset]:
         """One dataset.
@@ -56,6 +60,7 @@ class ClipSource:
                 robot=self.robot,
                 cameras=cameras_of(episodes),
                 skipped=skipped,
+                views=self.views,
             )
         ]
 

@@ -37,9 +37,11 @@ class Dataset:
         fingerprint: ``RobotSpec.fingerprint`` of the robot; "" where there is no robot file of it.
         cameras: names of the cameras of any episode.
         skipped: name of an episode that was left out -> why.
+        views: further views of each episode that the world model makes to learn from (``world_model.views``), where there are
+            few.
 
     Raises:
-        ProphRLError: the weight or the rate is not positive.
+        ProphRLError: the weight or the rate is not positive, or the number of views negative.
     """
 
     name: str
@@ -51,12 +53,15 @@ class Dataset:
     fingerprint: str = ""
     cameras: tuple[str, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
+    views: int = 0
 
     def __post_init__(self) -> None:
         for what in ("weight", "rate_hz"):
             value = getattr(self, what)
             if not (math.isfinite(value) and value > 0):
                 raise ProphRLError(f"{what} of dataset {self.name} must be positive, got {value}")
+        if self.views < 0:
+            raise ProphRLError(f"views of dataset {self.name} must be at least 0, got {self.views}")
 
     def of_camera(self, camera: str) -> "Dataset":
         """The dataset without the episodes that lack ``camera``; these are named.

@@ -21,6 +21,7 @@ class _Robot:
     fingerprint: str
     rate_hz: float
     kinds: tuple[ActionKind, ...]
+    views: int = 0
 
     @classmethod
     def of(cls, spec: RobotSpec, rate_hz: float | None = None) -> "_Robot":
@@ -75,6 +76,7 @@ class EpisodeSource:
                 fingerprint=found.fingerprint,
                 cameras=cameras_of(episodes),
                 skipped=reading.skipped if number == 0 else {},
+                views=found.views,
             )
             for number, (found, episodes) in enumerate(named.items())
         ]
@@ -123,7 +125,7 @@ class _Reading:
     def _robot_of(self, file: Path, stored: StoredEpisode) -> _Robot:
         if stored.is_clip:
             clips = ClipSource(str(file))
-            return _Robot(clips.robot, "", clips.rate_hz, CLIP_FORM.kinds)
+            return _Robot(clips.robot, "", clips.rate_hz, CLIP_FORM.kinds, clips.views)
         if stored.fingerprint in ("", self.robot.fingerprint):
             ours = _Robot.of(self.robot, stored.episode.rate_hz)
             return ours if stored.fingerprint else ours.unmarked

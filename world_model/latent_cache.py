@@ -82,10 +82,10 @@ class LatentCache:
 
 
 def encode_all(
-    prophet: Prophet, views: Sequence[tuple[Episode, str]], cache: LatentCache | None, progress: bool = True
+    prophet: Prophet, takes: Sequence[tuple[Episode, str]], cache: LatentCache | None, progress: bool = True
 ) -> Iterator[LatentEpisode]:
     """Episodes and their cameras, encoded one after another; by ``cache`` where there is one."""
-    for episode, camera in tqdm(views, desc="encoding", unit="episode", disable=not progress):
+    for episode, camera in tqdm(takes, desc="encoding", unit="episode", disable=not progress):
         yield prophet.encode_episode(episode, camera) if cache is None else cache.encode(prophet, episode, camera)
 
 

@@ -34,6 +34,7 @@ from world_model.prophet_training import Source, fit_prophet
 from world_model.settings import Phase, WorldModelSettings
 from world_model.sizes import ProphetSettings
 from world_model.text import TEXT_PARTS, read_text_encoder
+from world_model.views import with_views
 
 SHIPPED = Path(__file__).resolve().parent / "weights"
 SCALE_FRAMES = 4096  # of which the latents' statistics are taken
@@ -186,13 +187,13 @@ def train_prophet(
         raise ProphRLError("lora.merge=false keeps the change apart from a base model, but this world model stands on none")
     prophet, names = acquainted(start.to(training_device()), datasets, settings.camera)
     parts = [split(dataset.episodes, settings.validation_every) for dataset in datasets]
-    views = [
-        [view for episode in taught for view in _views(episode, prophet.using(name), phase.all_cameras)]
-        for (taught, _), name in zip(parts, names, strict=True)
+    takes = [
+        [take for seen in with_views(taught, dataset.views) for take in _takes(seen, prophet.using(name), phase.all_cameras)]
+        for dataset, (taught, _), name in zip(datasets, parts, names, strict=True)
     ]
-    taught_by = describe(episode for taught, _ in parts for episode in taught)
+    taught_by = describe(episode for recorded in takes for episode, _ in recorded)
     identity = f"{taught_by} {settings.autoencoder if prophet.base is None else prophet.base}"
-    prophet = _train_autoencoder(prophet, views, settings, phase, out, run, identity, from_nothing, progress)
+    prophet = _train_autoencoder(prophet, takes, settings, phase, out, run, identity, from_nothing, progress)
     held_back = list(parts[0][1])[:MEASURED_EPISODES]
     figures: dict[str, Any] = {"episodes": sum(len(taught) for taught, _ in parts)}
     figures["autoencoder"] = measure_autoencoder(prophet, held_back)
@@ -201,10 +202,10 @@ def train_prophet(
     factor = prophet.latent_shape.temporal_factor
     sources = [
         Source(
-            WindowSampler(encode_all(prophet.using(name), seen, cache, progress), prophet.settings, factor, prophet.device),
+            WindowSampler(encode_all(prophet.using(name), recorded, cache, progress), prophet.settings, factor, prophet.device),
             dataset.weight,
         )
-        for dataset, name, seen in zip(datasets, names, views, strict=True)
+        for dataset, name, recorded in zip(datasets, names, takes, strict=True)
     ]
     lora = phase.lora or LoraSettings(rank=0)
     make_trainable(prophet.transformer, lora)
@@ -239,7 +240,7 @@ def train_prophet(
 
 def _train_autoencoder(
     prophet: Prophet,
-    views: Sequence[Sequence[tuple[Episode, str]]],
+    takes: Sequence[Sequence[tuple[Episode, str]]],
     settings: WorldModelSettings,
     phase: Phase,
     out: Path,
@@ -252,8 +253,8 @@ def _train_autoencoder(
     if not isinstance(network, Autoencoder) or (phase.autoencoder.steps == 0 and not from_nothing):
         return prophet
     by_camera: dict[tuple[int, str], list[Any]] = {}
-    for number, seen in enumerate(views):
-        for episode, camera in seen:
+    for number, recorded in enumerate(takes):
+        for episode, camera in recorded:
             by_camera.setdefault((number, camera), []).append(camera_frames(episode, camera, size))
     frames = FrameSet.join([FrameSet.of_videos(videos) for videos in by_camera.values()])
     taught = fit_autoencoder(
@@ -274,7 +275,7 @@ def _train_autoencoder(
     return prophet
 
 
-def _views(episode: Episode, prophet: Prophet, all_cameras: bool) -> list[tuple[Episode, str]]:
+def _takes(episode: Episode, prophet: Prophet, all_cameras: bool) -> list[tuple[Episode, str]]:
     return [(episode, camera) for camera in (sorted(episode.images) if all_cameras else [prophet.domain.camera])]
 
 

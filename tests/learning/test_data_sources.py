@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from learning.clip_source import ClipSource
 from learning.data_sources import Dataset, check_rate, check_robot, load_sources
 from learning.episode import Episode
 from learning.episode_store import load_episodes, save_episode
@@ -237,7 +238,10 @@ def test_a_mixture_of_kinds_with_weights_from_the_command_line_and_from_a_file(t
     [
         ("[{kind:npz,path:x}]", "unknown kind of data.sources.0. 'npz'; valid: episodes, lerobot, logs, npz_clips"),
         ("[{kind:logs,path:x},{path:x}]", r"data\.sources\[1\] must tell its kind \(episodes, lerobot, logs, npz_clips\)"),
-        ("[{kind:npz_clips,pth:x}]", r"unknown setting in data\.sources\[0\] 'pth'; valid: name, path, rate_hz, robot, weight"),
+        (
+            "[{kind:npz_clips,pth:x}]",
+            r"data\.sources\[0\] 'pth'; valid: name, path, rate_hz, robot, views, weight",
+        ),
         ("[{kind:npz_clips}]", r"data\.sources\[0\] \(npz_clips\) needs a path"),
         ("[{kind:episodes,name:x}]", r"data\.sources\[0\] \(episodes\) needs a path"),
         ("[]", "must be a list of sources"),
@@ -318,3 +322,8 @@ def test_sources_can_be_read_without_a_configuration(tmp_path: Path) -> None:
     one, two = load_sources([ClipSource(str(CLIPS), name="a"), ClipSource((str(CLIPS),), name="b", weight=3.0)], spec(), 10)
     assert (one.weight, two.weight) == (1.0, 3.0)
     assert names(two)[0] == "clip_000@b"
+
+
+def test_a_negative_number_of_views_is_refused():
+    with pytest.raises(ProphRLError, match="views of dataset widowx must be at least 0, got -1"):
+        ClipSource(path=str(CLIPS), views=-1).read(RobotSpec.load(robot_file("sim_metaworld")))

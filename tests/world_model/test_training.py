@@ -1,6 +1,7 @@
 """Training: resumes on the same curve, refuses held-out tasks, survives its own checkpoint."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -102,6 +103,16 @@ def test_training_writes_what_loading_reads(settings, spec, episodes, tmp_path):
     weights.write_bytes(b"cut")
     with pytest.raises(BadFileError):
         load_prophet(tmp_path)
+
+
+def test_views_of_few_episodes_are_learnt_from_but_do_not_measure(settings, spec, episodes, tmp_path):
+    data = [dataclasses.replace(dataset_of(episodes, spec), views=2)]
+    kept = dataclasses.replace(settings, latents=str(tmp_path / "latents"))
+    train_prophet(new_prophet(kept, data, seed=0), data, kept, kept.adapt, tmp_path, run=0, note="test", from_nothing=True)
+    taught, held_back = split(episodes, settings.validation_every)
+    assert len(list((tmp_path / "latents").glob("*.safetensors"))) == 3 * len(taught)
+    figures = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
+    assert (figures["episodes"], figures["prophet"]["clips_1"]) == (len(taught), len(held_back))
 
 
 def test_world_model_of_another_robot_is_refused(prophet, spec):
