@@ -28,9 +28,9 @@ UPDATES = 1500
 MEASURES = {
     "psnr_moving": "PSNR, moving pixels [dB]",
     "object_true_last": "object, last frame [cm]",
-    "object_imagined_last": "through the autoencoder",
+    "object_rebuilt_last": "through the autoencoder",
     "object_true_contact": "after contact [cm]",
-    "object_imagined_contact": "through the autoencoder",
+    "object_rebuilt_contact": "through the autoencoder",
 }
 
 
@@ -72,8 +72,9 @@ def run(updates: int, cores: int, work: Path, cell: Cell) -> Figures:
     ]
     prophet = train_cell(settings, taught, seed, work / f"{task}-{camera}-{picture}-{width}-{seed}").prophet
     probe = taught_probe(prophet, taught, work / f"{task}-probe")
-    rebuilt = [prophet.decode(prophet.encode(true_video(prophet, episode))) for episode in tested]
-    read = probe_figures(probe, tested, rebuilt, ())
+    true = [true_video(prophet, episode) for episode in tested]
+    rebuilt = [prophet.decode(prophet.encode(video)) for video in true]
+    read = probe_figures(probe, tested, true, (), rebuilt)
     figures: Figures = {f"{thing}_{name}": value for thing, values in read.items() for name, value in values.items()}
     return figures | {"psnr_moving": measure_autoencoder(prophet, tested)["psnr_moving"]}
 
