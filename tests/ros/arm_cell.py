@@ -79,13 +79,20 @@ class Cell:
         return np.asarray(targets[-1])
 
     def set_in_motion(self, joint: int = 0, step: float = 0.04, length: int = 40) -> None:
-        """Send chunks until the arm has got one while nothing was too old, which on a loaded machine may take more than one."""
+        """Let one joint move."""
+        self.send_until_moving(self.motion(joint, step, length), speed=0.6)
+
+    def send_until_moving(self, deltas: np.ndarray, speed: float = 0.1) -> np.ndarray:
+        """Send a chunk until the arm has got it while nothing was too old, which on a loaded machine may take more than once.
+
+        Returns its last target.
+        """
         for _ in range(10):
-            self.send_chunk(self.motion(joint, step, length))
+            end = self.send_chunk(deltas)
             until_s = time.monotonic() + 2.0
             while time.monotonic() < until_s:
-                if self.speed > 0.6:
-                    return
+                if self.speed > speed:
+                    return end
                 time.sleep(0.01)
         raise AssertionError("the arm does not move")
 

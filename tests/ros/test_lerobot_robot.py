@@ -197,9 +197,14 @@ def test_chunks_move_a_lerobot_arm_within_its_limits(cell: Cell) -> None:
 def test_a_killed_executor_leaves_the_arm_where_its_last_message_says(cell: Cell) -> None:
     cell.set_in_motion()
     cell.children.kill("executor")
+    told = cell.spy.heard[cell.spec.commands[0].topic]
+
+    def is_there() -> bool:
+        return np.allclose(cell.positions[:5], told[-1][1].points[-1].positions, rtol=0.0, atol=5e-3)
+
+    until(is_there, "the arm where the last message ends")  # not rest alone: on a loaded machine its node may pause under way
     until(cell.at_rest, "rest")
-    promised = cell.spy.heard[cell.spec.commands[0].topic][-1][1].points[-1].positions
-    np.testing.assert_allclose(cell.positions[:5], promised, atol=5e-3)
+    assert is_there()
 
 
 def test_an_unplugged_arm_ends_its_node_with_the_reason_and_the_executor_holds(cell: Cell) -> None:

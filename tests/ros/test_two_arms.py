@@ -31,8 +31,7 @@ def test_one_chunk_moves_both_arms_and_the_episode_has_both(domain: int, tmp_pat
         deltas = cell.motion(left, 0.03, 20) + cell.motion(right, -0.03, 20)
         moved = cell.joints.copy()
         for _ in range(5):  # on a loaded machine an observation may be too old, and the rest of a chunk is dropped
-            end = cell.send_chunk(deltas)
-            until(lambda: cell.speed > 0.1, "motion")
+            end = cell.send_until_moving(deltas)
             until(lambda: len(cell.committed) == 1 and cell.speed < 1e-2, "rest")
             moved = cell.joints
             if abs(moved[5] - end[left]) < 2e-3:
