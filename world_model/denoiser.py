@@ -15,7 +15,7 @@ from world_model.latents import FOREGROUND_LATENT, Windows
 from world_model.prophet import Prepared, ProphetTransformer
 from world_model.sizes import VELOCITY, ProphetSettings
 
-FOCUS_LIMIT = 100.0  # of a cell's error against the mean one
+ERROR_RANGE = 100.0  # squared errors of cells count as at most so many times, and at least such a part of, the mean one
 SCALE_FLOOR = 1e-2
 
 
@@ -28,8 +28,9 @@ class DenoiserSettings:
         change_weight: added weight of cells that change within the clip, at most: the arm on its way and what it touches.
         object_weight: added weight of cells in which an object is, where that is known, at most: an object of a few pixels is
             missed by few in the picture's error, but by whoever judges success.
-        focus: cells count with the power ``focus`` of their own error as well: what the network cannot do yet, and that is what
-            happens to small things at contact; 0: all errors alike.
+        error_power: errors of cells count by this power of their size (reweighted by the last error, as least squares are).
+            2: the mean of all that may happen is learnt, which smears what is not certain; 1: its geometric median, which is
+            sharp where one outcome is likelier than all others together.
         pure_noise: share of the clips trained at t = 1, where one sampling step begins; the others have t uniform in 0..1.
             With 1 the network is a one-step regression.
         context_noise: largest std of the noise on given and history latents; its level is uniform from 0.
@@ -40,7 +41,7 @@ class DenoiserSettings:
     moving_weight: float = 4.0
     change_weight: float = 0.0
     object_weight: float = 0.0
-    focus: float = 0.0
+    error_power: float = 2.0
     pure_noise: float = 0.7
     context_noise: float = 0.1
     self_forcing: float = 0.4
@@ -49,6 +50,8 @@ class DenoiserSettings:
     def __post_init__(self) -> None:
         if not 0.0 <= self.pure_noise <= 1.0 or not 0.0 <= self.self_forcing <= 1.0:
             raise ValueError("pure_noise and self_forcing must be in [0, 1]")
+        if self.error_power <= 0.0:
+            raise ValueError("error_power must be above 0")
 
 
 def predict_clean(
@@ -110,10 +113,9 @@ def denoising_loss(
     changed = ((future - present).square().mean(dim=1, keepdim=True).sqrt() / FOREGROUND_LATENT).clamp_max(1.0)
     weights = 1.0 + settings.moving_weight * windows.moving + settings.change_weight * changed
     weights = weights + settings.object_weight * windows.objects
-    if settings.focus:
-        own = squared.detach().mean(dim=1, keepdim=True)
-        emphasis = (own / own.mean()).clamp_max(FOCUS_LIMIT) ** settings.focus
-        weights = weights * emphasis / emphasis.mean()
+    own = squared.detach().mean(dim=1, keepdim=True)
+    emphasis = (own / own.mean()).clamp(1.0 / ERROR_RANGE, ERROR_RANGE) ** (settings.error_power / 2.0 - 1.0)
+    weights = weights * emphasis / emphasis.mean()
     scale = level if shape.prediction == VELOCITY else estimate(level, shape.spread)[1]  # of x_0's error against the output's
     weights = weights / scale.square().clamp_min(SCALE_FLOOR)
     still = (present - future).square().mean()

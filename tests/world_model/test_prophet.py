@@ -390,9 +390,27 @@ def test_weights_of_the_loss_lie_on_what_moves_and_changes():
     torch.testing.assert_close(loss(moving_weight=4.0), plain * (1 + 4.0 * 0.5))
     torch.testing.assert_close(loss(moving_weight=0.0, change_weight=3.0), plain * (1 + 3.0))
     torch.testing.assert_close(loss(moving_weight=0.0, object_weight=8.0), plain * (1 + 8.0 * 0.25))
-    # One cell of 64 holds all of the error: 64 times the mean, and with focus 1/2 eight times the weight of a mean one.
-    emphasis = torch.tensor([8.0] + [0.0] * 63)
-    torch.testing.assert_close(loss(moving_weight=0.0, focus=0.5), plain * 8.0 / emphasis.mean())
+    # One cell of 64 holds all of the error, 64 times the mean: with the third power it has 8 times the weight of a mean one.
+    emphasis = torch.tensor([8.0] + [0.1] * 63)  # no error counts as less than a hundredth of the mean one
+    torch.testing.assert_close(loss(moving_weight=0.0, error_power=3.0), plain * 8.0 / emphasis.mean())
+
+
+@pytest.mark.parametrize(("power", "learnt"), [(2.0, 0.3), (1.0, 0.0)])
+def test_the_power_of_the_error_chooses_between_the_mean_and_the_likeliest(monkeypatch, power, learnt):
+    _, _, context, condition = inputs(10)
+    future = torch.zeros(10, CHANNELS, ACTIONS, SIZE, SIZE)
+    future[:3] = 1.0  # three of ten clips end differently
+    cells = torch.zeros(10, 1, ACTIONS, SIZE, SIZE)
+    windows = Windows(context, future, cells, cells, condition)
+    guess = torch.tensor(0.6, requires_grad=True)
+    monkeypatch.setattr("world_model.denoiser.predict_clean", lambda *_: guess.expand_as(future))
+    chosen = DenoiserSettings(pure_noise=1.0, error_power=power)
+    optimiser = torch.optim.Adam([guess], lr=0.01)
+    for _ in range(400):
+        optimiser.zero_grad()
+        denoising_loss(network_of(SMALL), SMALL, windows, chosen, torch.Generator().manual_seed(0))["loss"].backward()
+        optimiser.step()
+    assert guess.item() == pytest.approx(learnt, abs=0.04)
 
 
 def test_windows_hold_the_frames_and_actions_that_belong_together(prophet, episodes):
