@@ -188,7 +188,11 @@ def train_prophet(
     prophet, names = acquainted(start.to(training_device()), datasets, settings.camera)
     parts = [split(dataset.episodes, settings.validation_every) for dataset in datasets]
     takes = [
-        [take for seen in with_views(taught, dataset.views) for take in _takes(seen, prophet.using(name), phase.all_cameras)]
+        [
+            take
+            for seen in with_views(taught, dataset.action_kinds, dataset.views)
+            for take in _takes(seen, prophet.using(name), phase.all_cameras)
+        ]
         for dataset, (taught, _), name in zip(datasets, parts, names, strict=True)
     ]
     taught_by = describe(episode for recorded in takes for episode, _ in recorded)
