@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from learning.seeding import Key, generator
 from world_model.condition import Condition
@@ -26,8 +27,9 @@ class SamplerSettings:
     Attributes:
         steps: network evaluations a chunk; 1 is a regression from noise.
         batch_size: clips the network sees at once, at most.
-        still: cells that differ by less from the present frame (root mean square over the channels of normalised latents) stay
-            exactly as they are, so that what rests does not flicker; 0: none. For tokenizers that encode each frame by itself.
+        still: cells that differ by less from the present frame stay exactly as they are, so that what rests does not flicker;
+            0: none. In units of normalised latents, root mean square over the channels and the frames of the chunk, mean of the
+            cell and the eight around it: one cell alone does not move. For tokenizers that encode each frame by itself.
     """
 
     steps: int = 1
@@ -73,9 +75,10 @@ def sample(
 
 
 def keep_still(drawn: Tensor, present: Tensor, least: float) -> Tensor:
-    """``drawn`` [B, C, n, h, w], with cells of ``present`` [B, C, 1, h, w] where they differ by less than ``least``."""
-    change = (drawn - present).square().mean(dim=1, keepdim=True).sqrt()
-    return torch.where(change < least, present, drawn)
+    """``drawn`` [B, C, n, h, w], and ``present`` [B, C, 1, h, w] where both differ by less than ``least`` thereabouts."""
+    change = (drawn - present).square().mean(dim=(1, 2)).sqrt()[:, None]
+    thereabouts = F.avg_pool2d(F.pad(change, (1, 1, 1, 1), mode="replicate"), 3, stride=1)[:, :, None]
+    return torch.where(thereabouts < least, present, drawn)
 
 
 def _sample_batch(

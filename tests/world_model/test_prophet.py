@@ -353,10 +353,20 @@ def test_what_hardly_changes_stays_exactly_as_it_is(monkeypatch):
     present = context[:, :, -1:]
     change = torch.full((2, CHANNELS, ACTIONS, SIZE, SIZE), 0.05)
     change[:, :, :, :2] = -0.5
+    change[:, :, :, -1, -1] = 0.3  # one cell alone: a fleck
     monkeypatch.setattr("world_model.sampler.predict_clean", lambda *_: present + change)
-    drawn = sample(network_of(SMALL), SMALL, torch.randn_like(change), context, condition, SamplerSettings(still=0.1))
-    torch.testing.assert_close(drawn[:, :, :, 2:], present.expand_as(drawn)[:, :, :, 2:], rtol=0, atol=0)
+    drawn = sample(network_of(SMALL), SMALL, torch.randn_like(change), context, condition, SamplerSettings(still=0.2))
+    torch.testing.assert_close(drawn[:, :, :, 3:], present.expand_as(drawn)[:, :, :, 3:], rtol=0, atol=0)
     torch.testing.assert_close(drawn[:, :, :, :2], (present + change)[:, :, :, :2])
+
+
+def test_a_cell_that_moves_later_in_the_chunk_moves_from_its_beginning(monkeypatch):
+    _, _, context, condition = inputs(1)
+    present = context[:, :, -1:]
+    change = torch.linspace(0.0, 1.0, ACTIONS)[None, None, :, None, None].expand(1, CHANNELS, -1, SIZE, SIZE)
+    monkeypatch.setattr("world_model.sampler.predict_clean", lambda *_: present + change)
+    drawn = sample(network_of(SMALL), SMALL, torch.randn_like(change), context, condition, SamplerSettings(still=0.4))
+    torch.testing.assert_close(drawn, present + change)
 
 
 @pytest.mark.parametrize("settings", [SMALL, dataclasses.replace(SMALL, prediction=VELOCITY, transport=0)])
