@@ -55,13 +55,19 @@ class Remedy:
         settings: of ``prophrl adapt``.
         counts: episodes that it learns from, by kind.
         camera: where the simulator's camera stands.
-        updates: of the training, as a multiple of the others'.
+        updates: of the transformer's training, as a multiple of the others'.
     """
 
     settings: tuple[str, ...]
     counts: Mapping[str, int]
     camera: str = "front"
     updates: float = 1.0
+
+    @property
+    def tokenizer(self) -> str:
+        """What its training depends on: remedies that share it share the tokenizer."""
+        begin = [value.split("=")[1] for value in self.settings if "weights" in value or "autoencoder" in value]
+        return "-".join([*begin, self.camera, *(f"{kind}{count}" for kind, count in self.counts.items())])
 
 
 REMEDIES = {
@@ -118,13 +124,16 @@ def run(updates: int, cores: int, work: Path, cell: Cell) -> Figures:
         f"threads={cores}",
         f"world_model.camera={remedy.camera}",
         f"world_model.adapt.prophet.steps={steps}",
-        f"world_model.adapt.autoencoder.steps={steps}",
+        f"world_model.adapt.autoencoder.steps={updates}",
         "world_model.adapt.lora.rank=0",
         "world_model.validation_every=0",
         *remedy.settings,
     ]
     _, _, config = settings_of(settings)
-    trained = train_cell(settings, taught, seed, work / f"{task}-{name}-{seed}".replace(",", "").replace(" ", "-"), keep=True)
+    place = work / f"{task}-{name}-{seed}".replace(",", "").replace(" ", "-")
+    trained = train_cell(
+        settings, taught, seed, place, keep=True, shared_tokenizer=work / f"{task}-tokenizer-{remedy.tokenizer}-{seed}"
+    )
     teaching, _ = _episodes(task, Remedy((), BLIND, remedy.camera), work)
     probe = taught_probe(trained.prophet, teaching, work / f"{task}-probe")
     judge = train_judge(

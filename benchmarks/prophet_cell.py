@@ -65,15 +65,15 @@ def train_cell(
 
     Args:
         keep: write the checkpoint to ``out``.
-        shared_tokenizer: folder of the tokenizer of all cells that learn from nothing on these episodes with this seed: it
+        shared_tokenizer: folder of the tokenizer of all cells that begin alike and learn from these episodes with this seed: it
             depends on no setting of the transformer. Trained by the first that needs it.
     """
     settings, spec, _ = settings_of(overrides)
     data = [dataset(spec, episodes)]
     from_nothing = settings.weights == "none"
     start = new_prophet(settings, data, seed) if from_nothing else read_weights(settings.weights)
-    if from_nothing and shared_tokenizer is not None:
-        start, from_nothing = _with_tokenizer(start, data, settings, seed, shared_tokenizer), False
+    if shared_tokenizer is not None:
+        start, from_nothing = _with_tokenizer(start, data, settings, seed, shared_tokenizer, from_nothing), False
         settings = replace(settings, adapt=replace(settings.adapt, autoencoder=replace(settings.adapt.autoencoder, steps=0)))
     with _alone(out):
         prophet = train_prophet(
@@ -135,13 +135,15 @@ def mean_and_range(values: Sequence[float]) -> str:
     return f"{np.mean(known):.2f}{spread}"
 
 
-def _with_tokenizer(start: Prophet, data: Sequence[Dataset], settings: WorldModelSettings, seed: int, folder: Path) -> Prophet:
+def _with_tokenizer(
+    start: Prophet, data: Sequence[Dataset], settings: WorldModelSettings, seed: int, folder: Path, from_nothing: bool
+) -> Prophet:
     """``start`` with the tokenizer in ``folder``, trained where it is missing."""
     phase = replace(settings.adapt, prophet=replace(settings.adapt.prophet, steps=0))
     with _alone(folder):
         if not (folder / PROPHET_MANIFEST).exists():
             taught = train_prophet(
-                start, data, settings, phase, folder, run=seed, note="study", from_nothing=True, progress=False
+                start, data, settings, phase, folder, run=seed, note="study", from_nothing=from_nothing, progress=False
             )
             save_prophet(taught, folder)
     seen = load_prophet(folder)

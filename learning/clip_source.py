@@ -11,6 +11,7 @@ from robot_stack.core.errors import BadFileError
 from robot_stack.core.robot_spec import RobotSpec
 
 VIEWS = 12  # clips of a real robot are few, and their cameras differ
+STILL = 0.4  # their cameras flicker
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class ClipSource:
         weight: see ``Dataset.weight``.
         robot: what moved.
         rate_hz: frames a second.
-        views: see ``Dataset.views``.
+        views, still: see ``Dataset``.
     """
 
     path: str | tuple[str, ...]
@@ -32,6 +33,7 @@ class ClipSource:
     robot: str = "widowx"
     rate_hz: float = CLIP_RATE_HZ
     views: int = VIEWS
+    still: float = STILL
 
     def read(self, robot: RobotSpec) -> list[Dataset]:
         """One dataset.
@@ -61,6 +63,7 @@ class ClipSource:
                 cameras=cameras_of(episodes),
                 skipped=skipped,
                 views=self.views,
+                still=self.still,
             )
         ]
 

@@ -39,9 +39,10 @@ class Dataset:
         skipped: name of an episode that was left out -> why.
         views: further views of each episode that the world model makes to learn from (``world_model.views``), where there are
             few.
+        still: how much pictures differ where nothing moves, see ``world_model.domain.Domain``.
 
     Raises:
-        ProphRLError: the weight or the rate is not positive, or the number of views negative.
+        ProphRLError: the weight or the rate is not positive, or the number of views or ``still`` negative.
     """
 
     name: str
@@ -54,14 +55,16 @@ class Dataset:
     cameras: tuple[str, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
     views: int = 0
+    still: float = 0.0
 
     def __post_init__(self) -> None:
         for what in ("weight", "rate_hz"):
             value = getattr(self, what)
             if not (math.isfinite(value) and value > 0):
                 raise ProphRLError(f"{what} of dataset {self.name} must be positive, got {value}")
-        if self.views < 0:
-            raise ProphRLError(f"views of dataset {self.name} must be at least 0, got {self.views}")
+        for what in ("views", "still"):
+            if not getattr(self, what) >= 0:
+                raise ProphRLError(f"{what} of dataset {self.name} must be at least 0, got {getattr(self, what)}")
 
     def of_camera(self, camera: str) -> "Dataset":
         """The dataset without the episodes that lack ``camera``; these are named.

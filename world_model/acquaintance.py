@@ -25,6 +25,7 @@ def new_domain(dataset: Dataset, camera: str | None) -> Domain:
         robot=dataset.robot,
         fingerprint=dataset.fingerprint,
         rate_hz=dataset.rate_hz,
+        still=dataset.still,
     )
 
 

@@ -34,6 +34,8 @@ class Domain:
         kinds: of the numbers of an action.
         deltas, poses: normalisation of delta actions and of commanded targets, in slots [S].
         tool_rotation: rotation vector [rad] of tools whose orientation is not commanded, for action frames.
+        still: how much latents of its pictures differ where nothing moves, by noise and compression of a real camera; imagined
+            changes that are smaller are none, see ``sampler.keep_still``. 0: a simulator's pictures do not flicker.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Domain:
     deltas: Normaliser
     poses: Normaliser
     tool_rotation: tuple[float, float, float] = TOOL_DOWN
+    still: float = 0.0
 
     @classmethod
     def of_episodes(
@@ -57,6 +60,7 @@ class Domain:
         robot: str = "",
         fingerprint: str = "",
         rate_hz: float | None = None,
+        still: float = 0.0,
     ) -> Self:
         """A domain with the statistics of ``episodes``.
 
@@ -66,7 +70,7 @@ class Domain:
         layout = ActionLayout.of_kinds(kinds)
         deltas = layout.fit_normaliser(np.concatenate([episode.deltas for episode in episodes]))
         poses = layout.fit_normaliser(np.concatenate([episode.commanded for episode in episodes]))
-        return cls(name, robot, fingerprint, camera, rate_hz, tuple(kinds), deltas, poses)
+        return cls(name, robot, fingerprint, camera, rate_hz, tuple(kinds), deltas, poses, still=still)
 
     @property
     def layout(self) -> ActionLayout:
@@ -129,6 +133,7 @@ class Domain:
             "deltas": self.deltas.as_mapping(),
             "poses": self.poses.as_mapping(),
             "tool_rotation": list(self.tool_rotation),
+            "still": self.still,
         }
 
     @classmethod

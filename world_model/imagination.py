@@ -105,7 +105,7 @@ class Imagination:
         self, prophet: Prophet, sampler: SamplerSettings, starts: Sequence[EncodedStart], seeds: Sequence[Key]
     ) -> None:
         keep_freed_memory()  # every chunk needs what the one before has freed
-        self._prophet, self._sampler = prophet, sampler
+        self._prophet, self._sampler = prophet, _of_domain(sampler, prophet)
         self._past = History(
             prophet.settings,
             torch.stack([start.frames for start in starts]),
@@ -190,6 +190,12 @@ def encode_starts(prophet: Prophet, starts: Sequence[StartContext]) -> list[Enco
         led = _led(frames, missing), _led(poses, missing), _led(arcs, missing), _led(exist, missing, fill=False)
         encoded.append(EncodedStart(*led, start.commanded[-1], start.camera, prophet.text_of(start.instruction)))
     return encoded
+
+
+def _of_domain(sampler: SamplerSettings, prophet: Prophet) -> SamplerSettings:
+    """``sampler`` with what it leaves to the domain."""
+    alone = prophet.latent_shape.temporal_factor == 1
+    return sampler if sampler.still is not None or not alone else dataclasses.replace(sampler, still=prophet.domain.still)
 
 
 def replay_all(prophet: Prophet, episodes: Sequence[Episode], sampler: SamplerSettings, run: int = 0) -> list[Tensor]:

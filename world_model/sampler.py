@@ -27,17 +27,16 @@ class SamplerSettings:
     Attributes:
         steps: network evaluations a chunk; 1 is a regression from noise.
         batch_size: clips the network sees at once, at most.
-        still: cells that differ by less from the present frame stay exactly as they are, so that what rests does not flicker;
-            0: none. In units of normalised latents, root mean square over the channels and the frames of the chunk, mean of the
-            cell and the eight around it: one cell alone does not move. For tokenizers that encode each frame by itself.
+        still: cells that differ by less from the present frame stay exactly as they are, see ``keep_still``; 0: none. None: as
+            the domain's cameras need it. For tokenizers that encode each frame by itself.
     """
 
     steps: int = 1
     batch_size: int = 16
-    still: float = 0.0
+    still: float | None = None
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch_size < 1 or self.still < 0:
+        if self.steps < 1 or self.batch_size < 1 or (self.still is not None and self.still < 0):
             raise ValueError("steps and batch_size must be at least 1, still at least 0")
 
 
@@ -75,7 +74,11 @@ def sample(
 
 
 def keep_still(drawn: Tensor, present: Tensor, least: float) -> Tensor:
-    """``drawn`` [B, C, n, h, w], and ``present`` [B, C, 1, h, w] where both differ by less than ``least`` thereabouts."""
+    """``drawn`` [B, C, n, h, w], and ``present`` [B, C, 1, h, w] where both differ by less than ``least`` thereabouts.
+
+    The difference is the root mean square over channels and frames (what moves late in a chunk moves from its beginning), and
+    its mean over the cell and the eight around it (one cell alone does not move). So what rests does not flicker.
+    """
     change = (drawn - present).square().mean(dim=(1, 2)).sqrt()[:, None]
     thereabouts = F.avg_pool2d(F.pad(change, (1, 1, 1, 1), mode="replicate"), 3, stride=1)[:, :, None]
     return torch.where(thereabouts < least, present, drawn)

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from learning.clip_source import ClipSource
-from learning.data_sources import load_sources
+from learning.data_sources import Dataset, load_sources
 from learning.fitting import FitSettings
-from robot_stack.core.errors import SpecMismatchError, UnknownNameError
+from robot_stack.core.errors import ProphRLError, SpecMismatchError, UnknownNameError
 from robot_stack.core.robot_spec import ActionKind
 from tests.world_model.conftest import SIZE, dataset_of
 from world_model.acquaintance import acquainted, domain_of, knowing
@@ -40,6 +40,7 @@ def test_another_robot_becomes_a_domain_and_the_first_stays(prophet, clips, sett
     assert list(adapted.domains) == ["square", "widowx"]
     assert adapted.active == "widowx"
     assert adapted.domain.rate_hz == 5.0
+    assert adapted.domain.still == clips.still > 0
     assert adapted.mask.tolist() == [1.0] * 7 + [0.0] * 7
     assert torch.equal(adapted.using("square").normalise_deltas(np.ones((1, 4))), before)
     save_prophet(adapted, tmp_path / "saved")
@@ -71,6 +72,21 @@ def test_data_of_another_rate_or_robot_is_refused(prophet, spec, episodes, clips
         acquainted(prophet, [clips], "wrist")
 
 
+def test_where_a_camera_flickers_what_hardly_changes_rests_unless_the_sampler_says_otherwise(prophet, episodes):
+    assert prophet.domain.still == 0.0
+    flickering = dataclasses.replace(prophet.domain, still=1e3)
+    rigid = prophet.replace(domains={"square": flickering})
+
+    def moves(known, **chosen: float) -> bool:
+        [video] = replay_all(known, episodes[:1], SamplerSettings(**chosen))
+        return not torch.equal(video, video[:1].expand_as(video))
+
+    assert moves(prophet) and not moves(rigid)
+    assert moves(rigid, still=0.0) and not moves(prophet, still=1e3)
+    with pytest.raises(ProphRLError, match=r"still of dataset square must be at least 0, got -1"):
+        Dataset("square", tuple(episodes), 1.0, 20.0, (), "x", still=-1.0)
+
+
 def test_way_is_one_on_average_and_grippers_do_not_count(prophet, episodes):
     deltas = np.concatenate([episode.deltas for episode in episodes]).astype(np.float64)
     way = prophet.domain.way(deltas)
@@ -82,7 +98,7 @@ def test_way_is_one_on_average_and_grippers_do_not_count(prophet, episodes):
 
 def test_a_domain_comes_back_from_plain_data(clips):
     kinds = (*[ActionKind.POSITION] * 3, *[ActionKind.ROTATION] * 3, ActionKind.GRIPPER)
-    domain = Domain.of_episodes("x", clips.episodes, kinds, "front", robot="widowx", rate_hz=5.0)
+    domain = Domain.of_episodes("x", clips.episodes, kinds, "front", robot="widowx", rate_hz=5.0, still=0.4)
     back = Domain.from_mapping(json.loads(json.dumps(domain.as_mapping())))
     assert back.as_mapping() == domain.as_mapping()
     np.testing.assert_allclose(
