@@ -22,6 +22,7 @@ class _Robot:
     rate_hz: float
     kinds: tuple[ActionKind, ...]
     views: int = 0
+    still: float = 0.0
 
     @classmethod
     def of(cls, spec: RobotSpec, rate_hz: float | None = None) -> "_Robot":
@@ -77,6 +78,7 @@ class EpisodeSource:
                 cameras=cameras_of(episodes),
                 skipped=reading.skipped if number == 0 else {},
                 views=found.views,
+                still=found.still,
             )
             for number, (found, episodes) in enumerate(named.items())
         ]
@@ -125,7 +127,7 @@ class _Reading:
     def _robot_of(self, file: Path, stored: StoredEpisode) -> _Robot:
         if stored.is_clip:
             clips = ClipSource(str(file))
-            return _Robot(clips.robot, "", clips.rate_hz, CLIP_FORM.kinds, clips.views)
+            return _Robot(clips.robot, "", clips.rate_hz, CLIP_FORM.kinds, clips.views, clips.still)
         if stored.fingerprint in ("", self.robot.fingerprint):
             ours = _Robot.of(self.robot, stored.episode.rate_hz)
             return ours if stored.fingerprint else ours.unmarked

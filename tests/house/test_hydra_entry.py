@@ -117,7 +117,7 @@ def test_data_is_none_one_or_several() -> None:
 
 def test_settings_of_a_kind_of_data_are_checked() -> None:
     with pytest.raises(
-        UnknownNameError, match=r"unknown setting in data 'pth'; valid: name, path, rate_hz, robot, views, weight"
+        UnknownNameError, match=r"unknown setting in data 'pth'; valid: name, path, rate_hz, robot, still, views, weight"
     ):
         compose(["data=npz_clips", "data.pth=a"], "adapt")
     with pytest.raises(ProphRLError, match=r"adapt needs a value for data\.path"):

@@ -240,7 +240,7 @@ def test_a_mixture_of_kinds_with_weights_from_the_command_line_and_from_a_file(t
         ("[{kind:logs,path:x},{path:x}]", r"data\.sources\[1\] must tell its kind \(episodes, lerobot, logs, npz_clips\)"),
         (
             "[{kind:npz_clips,pth:x}]",
-            r"data\.sources\[0\] 'pth'; valid: name, path, rate_hz, robot, views, weight",
+            r"data\.sources\[0\] 'pth'; valid: name, path, rate_hz, robot, still, views, weight",
         ),
         ("[{kind:npz_clips}]", r"data\.sources\[0\] \(npz_clips\) needs a path"),
         ("[{kind:episodes,name:x}]", r"data\.sources\[0\] \(episodes\) needs a path"),
