@@ -124,6 +124,11 @@ def test_settings_of_a_kind_of_data_are_checked() -> None:
         compose(["data=npz_clips"], "adapt")
 
 
+def test_how_much_a_camera_flickers_is_left_to_the_data_unless_it_is_set() -> None:
+    assert build(compose([], "adapt").world_model).sampler.still is None
+    assert build(compose(["world_model.sampler.still=0.3"], "adapt").world_model).sampler.still == 0.3
+
+
 def test_build_gives_plain_values() -> None:
     settings = build(node(lr=1, levels=[1, 2], inner={"_target_": "tests.house.test_hydra_entry.Inner", "width": 4}))
     assert settings == Settings(lr=1, levels=(1, 2), inner=Inner(4))
