@@ -26,6 +26,7 @@ from robot_stack.core.errors import BadFileError, ProphRLError
 from robot_stack.run_dir import stage_dir
 
 FREE_BYTES = 1 << 30  # below this no stage is begun
+LOCK_SECONDS = 2.0  # a child of a loop killed as it forked holds the lock until it runs its own program
 PROGRAM = (sys.executable, "-m", "robot_stack.cli")
 LOG = logging.getLogger(__name__)
 
@@ -281,8 +282,13 @@ def _only_one(run: Path) -> Iterator[None]:
     """Hold the run's lock; the system frees it when the process ends, however it ends."""
     run.mkdir(parents=True, exist_ok=True)
     with (run / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ProphRLError(f"another process works on {run}; wait for it or choose another --name") from error
+        until_s = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > until_s:
+                    raise ProphRLError(f"another process works on {run}; wait for it or choose another --name") from error
+                time.sleep(0.05)
         yield

@@ -1,11 +1,13 @@
 """The runner of the loop, with real child processes."""
 
+import fcntl
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -141,6 +143,17 @@ def test_ctrl_c_ends_the_stage_and_then_the_loop(run: Path) -> None:
     assert loop.wait(timeout=20) != 0
     assert not stage.is_running() or stage.status() == psutil.STATUS_ZOMBIE
     assert not list(round_dir(run, 0).glob("*.pid"))
+
+
+def test_a_lock_that_a_dying_child_holds_for_a_moment_is_waited_for(run: Path) -> None:
+    run.mkdir(parents=True)
+    held = (run / ".lock").open("w")
+    fcntl.flock(held, fcntl.LOCK_EX)
+    release = threading.Timer(0.5, held.close)
+    release.start()
+    run_toys(run)
+    release.join()
+    assert started(run) == ["first", "second", "third"]
 
 
 def test_a_second_loop_on_the_same_run_is_refused(run: Path) -> None:
