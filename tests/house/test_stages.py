@@ -146,7 +146,6 @@ def test_ctrl_c_ends_the_stage_and_then_the_loop(run: Path) -> None:
 
 
 def test_a_lock_that_a_dying_child_holds_for_a_moment_is_waited_for(run: Path) -> None:
-    run.mkdir(parents=True)
     held = (run / ".lock").open("w")
     fcntl.flock(held, fcntl.LOCK_EX)
     release = threading.Timer(0.5, held.close)
