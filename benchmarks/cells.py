@@ -84,13 +84,23 @@ def run_cells(
 
     Args:
         run: makes the figures of a cell; importable by name.
+
+    Raises:
+        BaseExceptionGroup: what went wrong with some of them, which each error names; the others were made.
     """
+    errors = []
     missing = [cell for cell in cells if not rows.done(cell)]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool:
         futures = {pool.submit(run, cell): cell for cell in missing}
         for future in tqdm(as_completed(futures), desc=title, unit="row", total=len(futures)):
-            rows.add(futures[future], future.result())
+            if error := future.exception():
+                error.add_note(f"in the row of {dict(futures[future])}")
+                errors.append(error)
+            else:
+                rows.add(futures[future], future.result())
+    if errors:
+        raise BaseExceptionGroup(f"{title}: {len(errors)} of {len(missing)} rows failed", errors)
 
 
 def study_options(name: str, about: str | None, seeds: int, updates: int | None = None) -> argparse.ArgumentParser:

@@ -77,9 +77,6 @@ REMEDIES = {
     "pretrained": Remedy(PRETRAINED, NEAR_MISSES),
     "and blind replays in the data": Remedy(PRETRAINED, BLIND),
     "and weight on what changes": Remedy((*PRETRAINED, "world_model.denoiser.change_weight=8"), BLIND),
-    "and four sampling steps": Remedy(
-        (*PRETRAINED, "world_model.denoiser.pure_noise=0.2", "world_model.sampler.steps=4"), BLIND
-    ),
     "and a closer camera": Remedy(PRETRAINED, BLIND, camera="close"),
     "and twice as long": Remedy(PRETRAINED, BLIND, updates=2.0),
 }

@@ -34,6 +34,20 @@ def test_each_row_is_made_once_and_the_rest_goes_on(tmp_path):
     assert not list(tmp_path.glob("*.tmp"))
 
 
+def fail_one(cell) -> dict[str, float | int | str | None]:
+    if cell == CELLS[0]:
+        raise ValueError("no such thing")
+    return {"error": 1.0}
+
+
+def test_a_row_that_fails_is_named_and_costs_no_other_row(tmp_path):
+    rows = Rows(tmp_path / "study.csv", ("task", "seed"))
+    with pytest.raises(ExceptionGroup, match="1 of 2 rows failed") as caught:
+        run_cells(CELLS[:2], rows, fail_one, jobs=2, title="test")
+    assert caught.value.exceptions[0].__notes__ == ["in the row of {'task': 'a', 'seed': 0}"]
+    assert [rows.done(cell) for cell in CELLS[:2]] == [False, True]
+
+
 def test_a_file_of_another_study_is_refused(tmp_path):
     (tmp_path / "study.csv").write_text("other,columns\n1,2\n")
     with pytest.raises(BadFileError, match="task"):
