@@ -31,6 +31,7 @@ class DenoiserSettings:
         error_power: errors of cells count by this power of their size (reweighted by the last error, as least squares are).
             2: the mean of all that may happen is learnt, which smears what is not certain; 1: its geometric median, which is
             sharp where one outcome is likelier than all others together.
+            Less than 1: what is likeliest near where training begins.
         pure_noise: share of the clips trained at t = 1, where one sampling step begins; the others have t uniform in 0..1.
             With 1 the network is a one-step regression.
         context_noise: largest std of the noise on given and history latents; its level is uniform from 0.
