@@ -75,10 +75,10 @@ REMEDIES = {
     "near misses in the data": Remedy((*NOTHING, *COARSE), NEAR_MISSES),
     "finer latents, history": Remedy(NOTHING, NEAR_MISSES),
     "pretrained": Remedy(PRETRAINED, NEAR_MISSES),
-    "and blind replays in the data": Remedy(PRETRAINED, BLIND),
-    "and weight on what changes": Remedy((*PRETRAINED, "world_model.denoiser.change_weight=8"), BLIND),
-    "and a closer camera": Remedy(PRETRAINED, BLIND, camera="close"),
-    "and twice as long": Remedy(PRETRAINED, BLIND, updates=2.0),
+    "blind replays": Remedy(PRETRAINED, BLIND),
+    "blind replays, weight on what changes": Remedy((*PRETRAINED, "world_model.denoiser.change_weight=8"), BLIND),
+    "blind replays, a closer camera": Remedy(PRETRAINED, BLIND, camera="close"),
+    "blind replays, a closer camera, twice as long": Remedy(PRETRAINED, BLIND, camera="close", updates=2.0),
 }
 MEASURES = {
     "psnr_25": "PSNR 25",
