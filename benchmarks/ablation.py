@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks.cells import Cell, Row, Rows, figure, run_cells, study_options, threads, write_study
+from benchmarks.cells import Cell, Row, figure, run_study, study_options, threads
 from benchmarks.measuring import machine, table
 from benchmarks.prophet_cell import Figures, mean_and_range, settings_of, train_cell, video_figures
 from benchmarks.study_data import TEACHING, TESTING, study_episodes
@@ -53,12 +53,10 @@ MEASURES = {
 def main(argv: Sequence[str] | None = None) -> int:
     parser = study_options("ablation", __doc__, seeds=2, updates=STEPS)
     options = parser.parse_args(argv)
-    rows = Rows(options.out.with_suffix(".csv"), KEYS)
     _episodes(options.work)  # before the processes begin, for they share them
     cells: list[Cell] = [{"variant": variant, "seed": seed} for seed in range(options.seeds) for variant in VARIANTS]
     make = partial(run, options.updates, threads(options.jobs), options.work)
-    run_cells(cells, rows, make, options.jobs, "ablation")
-    write_study(options.out, page(rows.read(), options.updates))
+    run_study(options, KEYS, cells, make, lambda rows: page(rows, options.updates))
     return 0
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.cells import Cell, Row, Rows, figure, run_cells, study_options, threads, write_study
+from benchmarks.cells import Cell, Row, figure, run_study, study_options, threads
 from benchmarks.measuring import machine, table
 from benchmarks.prophet_cell import Figures, settings_of
 from learning.data_sources import Dataset
@@ -41,7 +41,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="of .npz clips")
     parser.add_argument("--folds", type=int, default=FOLDS, help="(default: %(default)s)")
     options = parser.parse_args(argv)
-    rows = Rows(options.out.with_suffix(".csv"), KEYS)
     cells: list[Cell] = [
         {"fold": fold, "start": start, "seed": seed, "clip": "all"}
         for starts in (STARTS[:3], STARTS[3:])
@@ -50,8 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for start in starts
     ]
     make = partial(run, options.folder, options.folds, threads(options.jobs), options.work)
-    run_cells(cells, rows, make, options.jobs, "bridge")
-    write_study(options.out, page(rows.read(), options.folds))
+    run_study(options, KEYS, cells, make, lambda rows: page(rows, options.folds))
     return 0
 
 
@@ -108,10 +106,10 @@ def page(rows: Sequence[Row], folds: int) -> Iterable[str]:
     """The lines of the results page."""
     yield "# A real robot: few clips of BridgeData V2"
     yield ""
-    yield f"Written by `python -m benchmarks.bridge <folder>` on {machine()}. {folds} folds,"
-    yield f"{len({row['seed'] for row in rows})} trainings each. Clips of 10 frames at 5 Hz, imagined from the first frame with"
-    yield "their own actions. Means over the folds, with their 95 % interval (t). EPE: end-point error of the optical flow"
-    yield "[px a frame]; cos: of both flows on moving pixels, 0 for a prediction without motion."
+    yield f"Written by `python -m benchmarks.bridge <folder>` on {machine()}. {folds} folds;"
+    yield f"trainings of each fold: {len({row['seed'] for row in rows})}. Clips of 10 frames at 5 Hz, imagined from the first"
+    yield "frame with their own actions. Means over the folds, with their 95 % interval (t). EPE: end-point error of the"
+    yield "optical flow [px a frame]; cos: of both flows on moving pixels, 0 for a prediction without motion."
     yield ""
     yield from table(["", *MEASURES.values()], _lines(rows))
     yield ""

@@ -77,30 +77,50 @@ class Rows:
         self._path.with_suffix(".lock").unlink(missing_ok=True)
 
 
-def run_cells(
-    cells: Sequence[Cell], rows: Rows, run: Callable[[Cell], Mapping[str, float | str | None]], jobs: int, title: str
+def run_study(
+    options: argparse.Namespace,
+    keys: Sequence[str],
+    cells: Sequence[Cell],
+    run: Callable[[Cell], Mapping[str, float | str | None]],
+    page: Callable[[Sequence[Row]], Iterable[str]],
 ) -> None:
-    """Make the rows that are missing, ``jobs`` at a time, each in a process of its own with its share of the cores.
+    """Make the rows that are missing, ``options.jobs`` at a time, each in a process of its own with its share of the cores.
+
+    The page is written anew with each row, and says how many are still to be made.
 
     Args:
+        options: what ``study_options`` read.
+        keys: columns that name a cell.
         run: makes the figures of a cell; importable by name.
+        page: the lines of the results page.
 
     Raises:
-        BaseExceptionGroup: what went wrong with some of them, which each error names; the others were made.
+        BaseExceptionGroup: what went wrong with some rows, which each error names; the others were made.
     """
-    errors = []
+    rows = Rows(options.out.with_suffix(".csv"), keys)
     missing = [cell for cell in cells if not rows.done(cell)]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool:
+    errors = []
+    with ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
         futures = {pool.submit(run, cell): cell for cell in missing}
-        for future in tqdm(as_completed(futures), desc=title, unit="row", total=len(futures)):
+        for made, future in enumerate(tqdm(as_completed(futures), desc=options.out.stem, unit="row", total=len(futures)), 1):
             if error := future.exception():
                 error.add_note(f"in the row of {dict(futures[future])}")
                 errors.append(error)
-            else:
-                rows.add(futures[future], future.result())
+                continue
+            rows.add(futures[future], future.result())
+            _write(options.out, page(rows.read()), len(missing) - made + len(errors), len(cells))
+    _write(options.out, page(rows.read()), len(errors), len(cells))
+    print(options.out)
     if errors:
-        raise BaseExceptionGroup(f"{title}: {len(errors)} of {len(missing)} rows failed", errors)
+        raise BaseExceptionGroup(f"{options.out.stem}: {len(errors)} of {len(missing)} rows failed", errors)
+
+
+def _write(path: Path, lines: Iterable[str], missing: int, wanted: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "\n".join(lines) + "\n"
+    if missing:
+        text += f"\n{missing} of {wanted} rows are still to be made.\n"
+    path.write_text(text, encoding="utf-8")
 
 
 def study_options(name: str, about: str | None, seeds: int, updates: int | None = None) -> argparse.ArgumentParser:
@@ -120,13 +140,6 @@ def study_options(name: str, about: str | None, seeds: int, updates: int | None 
     parser.add_argument("--work", type=Path, default=Path(f"runs/{place}"), help="(default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path(f"docs/results/{place}.md"), help="(default: %(default)s)")
     return parser
-
-
-def write_study(path: Path, lines: Iterable[str]) -> None:
-    """The page of a study."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(path)
 
 
 def threads(jobs: int) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks.cells import Cell, Row, Rows, figure, run_cells, study_options, threads, write_study
+from benchmarks.cells import Cell, Row, figure, run_study, study_options, threads
 from benchmarks.measuring import machine, table
 from benchmarks.prophet_cell import (
     Figures,
@@ -94,7 +94,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="*", choices=list(REMEDIES), help="remedies (default: all)")
     parser.add_argument("--tasks", nargs="*", default=list(TASKS), help="(default: %(default)s)")
     options = parser.parse_args(argv)
-    rows = Rows(options.out.with_suffix(".csv"), KEYS)
     chosen = options.only or list(REMEDIES)
     for task in options.tasks:  # before the processes begin, for they share them
         for remedy in chosen:
@@ -106,8 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for task in options.tasks
     ]
     make = partial(run, options.updates, threads(options.jobs), options.work)
-    run_cells(cells, rows, make, options.jobs, "contact")
-    write_study(options.out, page(rows.read(), options.updates))
+    run_study(options, KEYS, cells, make, lambda rows: page(rows, options.updates))
     return 0
 
 

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks.cells import Cell, Row, Rows, figure, run_cells, study_options, threads, write_study
+import numpy as np
+
+from benchmarks.cells import Cell, Row, figure, run_study, study_options, threads
 from benchmarks.measuring import machine, table
 from benchmarks.prophet_cell import Figures, mean_and_range, settings_of, train_cell, video_figures
 from benchmarks.study_data import TEACHING, TESTING, mixed, study_episodes
@@ -37,13 +39,15 @@ MEASURES = {
 def main(argv: Sequence[str] | None = None) -> int:
     parser = study_options("few_shot", __doc__, seeds=2, updates=STEPS)
     options = parser.parse_args(argv)
-    rows = Rows(options.out.with_suffix(".csv"), KEYS)
     for task in TASKS:  # before the processes begin, for they share them
         _episodes(task, options.work)
     make = partial(run, options.updates, threads(options.jobs), options.work)
-    run_cells(cells(options.seeds), rows, make, options.jobs, "few-shot")
-    write_study(options.out, page(rows.read(), options.updates))
-    draw(rows.read(), options.out.with_suffix(".png"))
+
+    def publish(rows: Sequence[Row]) -> Iterable[str]:
+        draw(rows, options.out.with_suffix(".png"))
+        return page(rows, options.updates)
+
+    run_study(options, KEYS, cells(options.seeds), make, publish)
     return 0
 
 
@@ -104,6 +108,9 @@ def verdicts(rows: Sequence[Row]) -> Iterable[str]:
     yield ""
     for task in dict.fromkeys(row["task"] for row in rows):
         few, many = (_mean(rows, task, size, start) for size, start in ((10, LORA), (50, SCRATCH)))
+        if any(np.isnan(list(means.values())).any() for means in (few, many)):
+            yield f"- {task}: not measured yet"
+            continue
         better = [MEASURES[name] for name in MEASURES if _is_better(name, few[name], many[name])]
         worse = [MEASURES[name] for name in MEASURES if _is_better(name, many[name], few[name])]
         yield f"- {task}: better in {', '.join(better) or 'nothing'}; worse in {', '.join(worse) or 'nothing'}"

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cells import Cell, Row, Rows, figure, run_cells, study_options, threads, write_study
+from benchmarks.cells import Cell, Row, figure, run_study, study_options, threads
 from benchmarks.measuring import machine, table
 from benchmarks.prophet_cell import Figures, Trained, flat, settings_of, train_cell
 from benchmarks.study_data import TEACHING, TESTING, study_episodes
@@ -42,7 +42,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = study_options("perturbed", __doc__, seeds=1, updates=UPDATES)
     parser.add_argument("--tasks", nargs="*", default=list(TASKS), help="(default: %(default)s)")
     options = parser.parse_args(argv)
-    rows = Rows(options.out.with_suffix(".csv"), KEYS)
     for task in options.tasks:  # before the processes begin, for they share them
         for starts in DATA.values():
             _taught(task, starts, options.work)
@@ -50,8 +49,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     cells: list[Cell] = [
         {"task": task, "data": name, "seed": seed} for seed in range(options.seeds) for task in options.tasks for name in DATA
     ]
-    run_cells(cells, rows, partial(run, options.updates, threads(options.jobs), options.work), options.jobs, "perturbed")
-    write_study(options.out, page(rows.read(), options.updates))
+    run_study(
+        options,
+        KEYS,
+        cells,
+        partial(run, options.updates, threads(options.jobs), options.work),
+        lambda rows: page(rows, options.updates),
+    )
     return 0
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks.cells import Cell, Row, Rows, figure, run_cells, study_options, threads, write_study
+from benchmarks.cells import Cell, Row, figure, run_study, study_options, threads
 from benchmarks.measuring import machine, table
 from benchmarks.prophet_cell import Figures, mean_and_range, settings_of, taught_probe, train_cell
 from benchmarks.study_data import TEACHING, TESTING, study_episodes
@@ -37,7 +37,6 @@ MEASURES = {
 def main(argv: Sequence[str] | None = None) -> int:
     parser = study_options("picture_size", __doc__, seeds=1, updates=UPDATES)
     options = parser.parse_args(argv)
-    rows = Rows(options.out.with_suffix(".csv"), KEYS)
     for task in TASKS:  # before the processes begin, for they share them
         for camera in CAMERAS:
             for picture in sorted({picture for picture, _ in GRIDS}):
@@ -50,8 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for picture, cell in GRIDS
     ]
     make = partial(run, options.updates, threads(options.jobs), options.work)
-    run_cells(cells, rows, make, options.jobs, "picture size")
-    write_study(options.out, page(rows.read(), options.updates))
+    run_study(options, KEYS, cells, make, lambda rows: page(rows, options.updates))
     return 0
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from benchmarks.cells import Cell, Row, Rows, figure, run_cells, study_options, threads, write_study
+from benchmarks.cells import Cell, Row, figure, run_study, study_options, threads
 from benchmarks.measuring import machine, table
 from benchmarks.prophet_cell import (
     Figures,
@@ -56,7 +56,6 @@ MEASURES = {
 def main(argv: Sequence[str] | None = None) -> int:
     parser = study_options("regression", __doc__, seeds=1, updates=UPDATES)
     options = parser.parse_args(argv)
-    rows = Rows(options.out.with_suffix(".csv"), KEYS)
     for task in (*SMOOTH, *CONTACT):  # before the processes begin, for they share them
         _episodes(task, options.work)
     cells: list[Cell] = [
@@ -67,8 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for steps in (STEPS if family != "regression" else (1,))
     ]
     make = partial(run, options.updates, threads(options.jobs), options.work)
-    run_cells(cells, rows, make, options.jobs, "regression")
-    write_study(options.out, page(rows.read(), options.updates))
+    run_study(options, KEYS, cells, make, lambda rows: page(rows, options.updates))
     return 0
 
 

@@ -1,12 +1,13 @@
 """Rows of studies: made once, kept whole, with the columns that come later."""
 
+import argparse
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from benchmarks import ablation, bridge, contact, few_shot, regression
-from benchmarks.cells import CODE, Rows, figure, run_cells
+from benchmarks.cells import CODE, Rows, figure, run_study, study_options
 from benchmarks.prophet_cell import flat, mean_and_range
 from benchmarks.study_data import mixed
 from robot_stack.core.errors import BadFileError
@@ -20,17 +21,26 @@ def measure(folder: Path, cell) -> dict[str, float | int | str | None]:
     return {"error": 0.123456789, "count": 7, "note": "x", "nothing": None}
 
 
+def options_of(folder: Path) -> argparse.Namespace:
+    return study_options("study", None, seeds=1).parse_args(["--out", str(folder / "study.md")])
+
+
+def page_of(rows) -> list[str]:
+    return [f"{len(rows)} rows"]
+
+
 def test_each_row_is_made_once_and_the_rest_goes_on(tmp_path):
     rows = Rows(tmp_path / "study.csv", ("task", "seed"))
     rows.add(CELLS[0], {"error": 1.0})
-    run_cells(CELLS, rows, partial(measure, tmp_path), jobs=2, title="test")
+    run_study(options_of(tmp_path), ("task", "seed"), CELLS, partial(measure, tmp_path), page_of)
     found = rows.read()
     assert sorted((row["task"], row["seed"]) for row in found) == [("a", "0"), ("a", "1"), ("b", "0"), ("b", "1")]
     assert list(found[0])[:2] == ["task", "seed"] and list(found[0])[-1] == CODE
     assert figure(found[0], "error") == 1.0 and found[0]["note"] == ""
     assert {(row["error"], row["count"], row["note"], row["nothing"]) for row in found[1:]} == {("0.12346", "7", "x", "")}
-    run_cells(CELLS, rows, partial(measure, tmp_path), jobs=2, title="test")
+    run_study(options_of(tmp_path), ("task", "seed"), CELLS, partial(measure, tmp_path), page_of)
     assert len(rows.read()) == 4
+    assert (tmp_path / "study.md").read_text() == "4 rows\n"
     assert not list(tmp_path.glob("*.tmp"))
 
 
@@ -43,9 +53,10 @@ def fail_one(cell) -> dict[str, float | int | str | None]:
 def test_a_row_that_fails_is_named_and_costs_no_other_row(tmp_path):
     rows = Rows(tmp_path / "study.csv", ("task", "seed"))
     with pytest.raises(ExceptionGroup, match="1 of 2 rows failed") as caught:
-        run_cells(CELLS[:2], rows, fail_one, jobs=2, title="test")
+        run_study(options_of(tmp_path), ("task", "seed"), CELLS[:2], fail_one, page_of)
     assert caught.value.exceptions[0].__notes__ == ["in the row of {'task': 'a', 'seed': 0}"]
     assert [rows.done(cell) for cell in CELLS[:2]] == [False, True]
+    assert (tmp_path / "study.md").read_text() == "1 rows\n\n1 of 2 rows are still to be made.\n"
 
 
 def test_a_file_of_another_study_is_refused(tmp_path):
