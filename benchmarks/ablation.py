@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks.cells import Cell, Row, figure, run_study, study_options, threads
-from benchmarks.measuring import machine, table
+from benchmarks.cells import Cell, Row, figure, made_on, run_study, study_options, threads
+from benchmarks.measuring import table
 from benchmarks.prophet_cell import Figures, mean_and_range, settings_of, train_cell, video_figures
 from benchmarks.study_data import TEACHING, TESTING, study_episodes
 from learning.episode import Episode
@@ -81,7 +81,7 @@ def page(rows: Sequence[Row], steps: int) -> Iterable[str]:
     """The lines of the results page."""
     yield "# What each part is worth"
     yield ""
-    yield f"Written by `python -m benchmarks.ablation` on {machine()}. {steps} updates on {sum(TAUGHT.values())} episodes"
+    yield f"Written by `python -m benchmarks.ablation` on {made_on(rows)}. {steps} updates on {sum(TAUGHT.values())} episodes"
     yield f"of each of {', '.join(TASKS)} together, measured on {sum(TESTED.values())} others of each. Means of the seeds,"
     yield "and their range. EPE [px a frame] and cos of the optical flow on moving pixels, of videos imagined from the first"
     yield "frame on, up to 8 and 25 frames; PSNR [dB] of frame 8 and 25."

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.cells import Cell, Row, figure, run_study, study_options, threads
-from benchmarks.measuring import machine, table
+from benchmarks.cells import Cell, Row, figure, made_on, run_study, study_options, threads
+from benchmarks.measuring import table
 from benchmarks.prophet_cell import Figures, settings_of
 from learning.data_sources import Dataset
 from learning.hydra_entry import load_data
@@ -106,7 +106,7 @@ def page(rows: Sequence[Row], folds: int) -> Iterable[str]:
     """The lines of the results page."""
     yield "# A real robot: few clips of BridgeData V2"
     yield ""
-    yield f"Written by `python -m benchmarks.bridge <folder>` on {machine()}. {folds} folds;"
+    yield f"Written by `python -m benchmarks.bridge <folder>` on {made_on(rows)}. {folds} folds;"
     yield f"trainings of each fold: {len({row['seed'] for row in rows})}. Clips of 10 frames at 5 Hz, imagined from the first"
     yield "frame with their own actions. Means over the folds, with their 95 % interval (t). EPE: end-point error of the"
     yield "optical flow [px a frame]; cos: of both flows on moving pixels, 0 for a prediction without motion."

@@ -8,6 +8,7 @@ import csv
 import fcntl
 import multiprocessing
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -16,10 +17,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.measuring import code
+from benchmarks.measuring import code, machine
 from robot_stack.core.errors import BadFileError
 
-CODE = "code"
+MACHINE, CODE = "machine", "code"  # that made a row
 DIGITS = 5  # of figures in the file
 Cell = Mapping[str, str | int]
 Row = dict[str, str]
@@ -59,8 +60,9 @@ class Rows:
         with self._locked():
             rows = self.read()
             row = {key: str(cell[key]) for key in self._keys}
-            rows.append(row | {name: _text(value) for name, value in figures.items()} | {CODE: code()})
-            columns = list(dict.fromkeys([*self._keys, *(name for r in rows for name in r if name != CODE), CODE]))
+            rows.append(row | {name: _text(value) for name, value in figures.items()} | {MACHINE: machine(), CODE: code()})
+            last = (MACHINE, CODE)
+            columns = list(dict.fromkeys([*self._keys, *(name for r in rows for name in r if name not in last), *last]))
             unfinished = self._path.with_suffix(".tmp")
             with unfinished.open("w", encoding="utf-8", newline="") as file:
                 writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
@@ -140,6 +142,12 @@ def study_options(name: str, about: str | None, seeds: int, updates: int | None 
     parser.add_argument("--work", type=Path, default=Path(f"runs/{place}"), help="(default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path(f"docs/results/{place}.md"), help="(default: %(default)s)")
     return parser
+
+
+def made_on(rows: Sequence[Row]) -> str:
+    """The machines that made ``rows``, and how many each of them where there are several."""
+    counts = Counter(row.get(MACHINE) or "unknown" for row in rows)
+    return next(iter(counts), machine()) if len(counts) < 2 else "; ".join(f"{name}: {n} rows" for name, n in counts.items())
 
 
 def threads(jobs: int) -> int:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks.cells import Cell, Row, figure, run_study, study_options, threads
-from benchmarks.measuring import machine, table
+from benchmarks.cells import Cell, Row, figure, made_on, run_study, study_options, threads
+from benchmarks.measuring import table
 from benchmarks.prophet_cell import (
     Figures,
     contact_figures,
@@ -146,7 +146,7 @@ def page(rows: Sequence[Row], updates: int) -> Iterable[str]:
     """The lines of the results page."""
     yield "# Contact"
     yield ""
-    yield f"Written by `python -m benchmarks.contact` on {machine()}."
+    yield f"Written by `python -m benchmarks.contact` on {made_on(rows)}."
     yield f"{updates} updates each of all weights, on {sum(BLIND.values())} episodes of each task; measured on"
     yield f"{len(TESTED)} times {sum(SEEING.values())} others. `seeing`: whoever acts sees what happens, and his actions"
     yield "betray the outcome: after a missed grasp the hand goes back. `blind`: a rehearsed motion, repeated beside its place;"

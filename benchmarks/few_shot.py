@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.cells import Cell, Row, figure, run_study, study_options, threads
-from benchmarks.measuring import machine, table
+from benchmarks.cells import Cell, Row, figure, made_on, run_study, study_options, threads
+from benchmarks.measuring import table
 from benchmarks.prophet_cell import Figures, mean_and_range, settings_of, train_cell, video_figures
 from benchmarks.study_data import TEACHING, TESTING, mixed, study_episodes
 from learning.episode import Episode
@@ -86,7 +86,7 @@ def page(rows: Sequence[Row], steps: int) -> Iterable[str]:
     """The lines of the results page."""
     yield "# Few episodes of a new task"
     yield ""
-    yield f"Written by `python -m benchmarks.few_shot` on {machine()}."
+    yield f"Written by `python -m benchmarks.few_shot` on {made_on(rows)}."
     yield f'Each training has {steps} updates; "{LONG}" four times as many. Means of the seeds, and their range.'
     yield "EPE (end-point error of the optical flow, pixels a frame) and cos (cosine of both flows; 0 where nothing"
     yield "moves) on moving pixels, of videos imagined from the first frame on, up to 8 and 25 frames; PSNR [dB] of"

@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import platform
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -68,10 +69,10 @@ def made_with(folder: Path) -> str:
 
 
 def machine() -> str:
-    """Cores, processor and memory, for people."""
+    """Cores, processor, memory and the GPU that torch sees, for people."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    processor = _processor()
-    return f"{len(os.sched_getaffinity(0))} cores ({processor}), {memory:.0f} GiB, Python {platform.python_version()}"
+    cores = f"{len(os.sched_getaffinity(0))} cores ({_processor()}), {memory:.0f} GiB"
+    return ", ".join([cores, *_gpu(), f"Python {platform.python_version()}"])
 
 
 def load() -> float:
@@ -124,6 +125,11 @@ def _times() -> tuple[float, float, float]:
     cpu, this = psutil.cpu_times(), psutil.Process()
     family = [process.cpu_times() for process in (this, *this.children(recursive=True))]
     return time.monotonic(), cpu.user + cpu.nice + cpu.system, sum(times.user + times.system for times in family)
+
+
+def _gpu() -> list[str]:
+    torch = sys.modules.get("torch")  # who did not import it does not use it
+    return [torch.cuda.get_device_name()] if torch is not None and torch.cuda.is_available() else []
 
 
 def _processor() -> str:

@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cells import Cell, Row, figure, run_study, study_options, threads
-from benchmarks.measuring import machine, table
+from benchmarks.cells import Cell, Row, figure, made_on, run_study, study_options, threads
+from benchmarks.measuring import table
 from benchmarks.prophet_cell import Figures, Trained, flat, settings_of, train_cell
 from benchmarks.study_data import TEACHING, TESTING, study_episodes
 from learning.episode import Episode
@@ -84,7 +84,7 @@ def page(rows: Sequence[Row], updates: int) -> Iterable[str]:
     more = DATA["and perturbed actions"] * len(PERTURBED)
     yield "# Perturbed actions"
     yield ""
-    yield f"Written by `python -m benchmarks.perturbed` on {machine()}. The shipped world model, adapted with {updates}"
+    yield f"Written by `python -m benchmarks.perturbed` on {made_on(rows)}. The shipped world model, adapted with {updates}"
     yield f"updates of all weights to {sum(TAUGHT.values())} episodes of noisy and random experts, and the same with {more}"
     yield f"episodes of perturbed actions more. Measured on {STARTS} other starts: the expert's actions, perturbed, replayed in"
     yield "the simulator and in imagination."

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks.cells import Cell, Row, figure, run_study, study_options, threads
-from benchmarks.measuring import machine, table
+from benchmarks.cells import Cell, Row, figure, made_on, run_study, study_options, threads
+from benchmarks.measuring import table
 from benchmarks.prophet_cell import Figures, mean_and_range, settings_of, taught_probe, train_cell
 from benchmarks.study_data import TEACHING, TESTING, study_episodes
 from learning.episode import Episode
@@ -81,7 +81,7 @@ def page(rows: Sequence[Row], updates: int) -> Iterable[str]:
     """The lines of the results page."""
     yield "# Size of pictures and latents"
     yield ""
-    yield f"Written by `python -m benchmarks.picture_size` on {machine()}. Autoencoders from nothing, {updates} updates"
+    yield f"Written by `python -m benchmarks.picture_size` on {made_on(rows)}. Autoencoders from nothing, {updates} updates"
     yield f"each, on {sum(TAUGHT.values())} episodes of each task; measured on {sum(TESTED.values())} others. `object`: mean"
     yield "error of the position that a probe reads from true pictures, and from the same pictures after the autoencoder; at"
     yield "the last frame, and over all frames once the object has been moved by 1 cm. A probe is taught for each camera and"

@@ -11,8 +11,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from benchmarks.cells import Cell, Row, figure, run_study, study_options, threads
-from benchmarks.measuring import machine, table
+from benchmarks.cells import Cell, Row, figure, made_on, run_study, study_options, threads
+from benchmarks.measuring import table
 from benchmarks.prophet_cell import (
     Figures,
     contact_figures,
@@ -97,7 +97,7 @@ def page(rows: Sequence[Row], updates: int) -> Iterable[str]:
     """The lines of the results page."""
     yield "# Diffusion or regression"
     yield ""
-    yield f"Written by `python -m benchmarks.regression` on {machine()}. {updates} updates each, the same network. Videos"
+    yield f"Written by `python -m benchmarks.regression` on {made_on(rows)}. {updates} updates each, the same network. Videos"
     yield "imagined from the first frame on; EPE [px a frame] and cos on moving pixels; where a probe sees the object after"
     yield "it was touched; and how well a judge tells success on imagined and on true video of the same actions."
     for kind, tasks in (("Smooth motion", SMOOTH), ("Contact", CONTACT)):

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import ablation, bridge, contact, few_shot, regression
-from benchmarks.cells import CODE, Rows, figure, run_study, study_options
+from benchmarks.cells import CODE, MACHINE, Rows, figure, made_on, run_study, study_options
+from benchmarks.measuring import machine
 from benchmarks.prophet_cell import flat, mean_and_range
 from benchmarks.study_data import mixed
 from robot_stack.core.errors import BadFileError
@@ -133,3 +134,11 @@ def test_other_pages_have_a_line_for_every_kind_that_was_run():
     keys = {"task": "push-v3", "family": "regression", "steps": "1", "seed": "0"}
     page = "\n".join(regression.page([rows_of(keys, **dict.fromkeys(regression.MEASURES, 0.5))], 10))
     assert "| push-v3 | regression | 1 | 0.50" in page
+
+
+def test_rows_say_on_which_machine_they_were_made(tmp_path: Path) -> None:
+    rows = Rows(tmp_path / "rows.csv", ["seed"])
+    rows.add({"seed": 0}, {"psnr": 1.0})
+    [row] = rows.read()
+    assert row[MACHINE] == made_on([row]) == machine()
+    assert made_on([row, row, row | {MACHINE: "a GPU"}]) == f"{machine()}: 2 rows; a GPU: 1 rows"
