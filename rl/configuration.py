@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from learning.fitting import training_device
 from learning.hydra_entry import build, data_paths, robot_spec
 from policy import checkpoint
 from policy.flow_policy import FlowPolicy
@@ -47,15 +48,15 @@ def checkpoint_folder(config: DictConfig, name: str) -> Path:
 
 
 def start_policy(config: DictConfig) -> FlowPolicy:
-    """The policy to try or to improve, checked against the robot."""
+    """The policy to try or to improve, checked against the robot; on a GPU where there is one."""
     torch.set_num_threads(config.threads)
-    return checkpoint.load(checkpoint_folder(config, "policy"), robot_spec(config))
+    return checkpoint.load(checkpoint_folder(config, "policy"), robot_spec(config), training_device())
 
 
 def reference_policy(config: DictConfig) -> FlowPolicy | None:
     """The policy that KL is measured from, where another than the start policy is named."""
     given = config.checkpoint.reference
-    return None if given is None else checkpoint.load(given, robot_spec(config))
+    return None if given is None else checkpoint.load(given, robot_spec(config), training_device())
 
 
 def trials(config: DictConfig) -> Trials:

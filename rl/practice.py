@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from learning.episode_store import load_all
+from learning.fitting import training_device
 from learning.seeding import generator
 from policy.manifest import file_hash
 from rl.calibrated import CalibratedScores
@@ -93,13 +94,14 @@ def in_imagination(
         BadFileError: a checkpoint cannot be read.
         SpecMismatchError: robot, world model and judge do not belong together.
     """
-    prophet = load_prophet(world)
+    device = training_device()
+    prophet = load_prophet(world).to(device)
     moments = starts(prophet)
     identity: dict[str, object] = {
         "world model": prophet_files.weights_hash(world),
         "judge": file_hash(judge / judge_files.MANIFEST),
     }
-    referee = load_judge(judge)
+    referee = load_judge(judge).to(device)
     imagined = ImaginedEnv(prophet, referee, moments, spec, sampler)
     environment = CalibratedScores(imagined, referee.threshold, sharpness)
     return Practice(environment, range(len(moments)), is_true=False, identity=identity)

@@ -12,6 +12,7 @@ import torch
 
 from learning.episode import Episode
 from learning.episode_store import load_all
+from learning.fitting import training_device
 from learning.metrics_log import write_figures
 from learning.seeding import derive_seed
 from robot_stack.core.errors import ProphRLError
@@ -97,8 +98,9 @@ def main(argv: Sequence[str]) -> int:
             f"name the episodes of one robot that the world model has not seen, data=<dataset folder>; found {found}"
         )
     weights = config.checkpoint.world_model or stage_dir(config.run.dir, config.run.round, "adapt")
-    prophet = knowing(read_weights(weights), datasets[0])
-    judge = load_judge(Path(config.checkpoint.judge)) if config.checkpoint.judge else None
+    device = training_device()
+    prophet = knowing(read_weights(weights).to(device), datasets[0])
+    judge = load_judge(Path(config.checkpoint.judge)).to(device) if config.checkpoint.judge else None
     if judge is not None:
         judge.check(prophet)
     subject = Subject(prophet, settings.sampler, spec, judge, build(config.measure), config.seed, out)

@@ -113,6 +113,11 @@ class Judge:
     threshold: float
     tokenizer: str
 
+    def to(self, device: torch.device) -> "Judge":
+        """The same with its network on ``device``, in place."""
+        self.network.to(device)
+        return self
+
     @torch.inference_mode()
     def score_frames(self, latents: Tensor, before: Tensor | None = None) -> FloatArray:
         """Probability of success at each frame [N, T] of ``latents`` [N, T, C, h, w].

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from learning.episode import Episode
 from learning.episode_store import load_all
-from learning.fitting import StepSeeds, fit
+from learning.fitting import StepSeeds, fit, training_device
 from learning.metrics_log import write_figures
 from learning.seeding import derive_seed
 from robot_stack.core.errors import ProphRLError
@@ -75,7 +75,8 @@ def main(argv: Sequence[str]) -> int:
     spec, paths, out = robot_spec(config), data_paths(config), Path(config.out)
     if not paths:
         raise ProphRLError("nothing to judge: name the recorded episodes, data=<dataset folder> or data=[<folder>,<folder>]")
-    prophet = read_weights(config.checkpoint.world_model or stage_dir(config.run.dir, config.run.round, "adapt"))
+    folder = config.checkpoint.world_model or stage_dir(config.run.dir, config.run.round, "adapt")
+    prophet = read_weights(folder).to(training_device())
     prophet.check_robot(spec)
     report = train_judge(prophet, load_all(paths, spec), settings, sampler, run=config.seed, folder=out)
     save_judge(report.judge, out)
