@@ -40,7 +40,7 @@ class JudgeSettings:
         label_smoothing: labels are so far from 0 and 1: the score stays soft where the video is in doubt, and is the reward.
         imagined_share: share of the training windows from imagined video, the rest is real.
         verdict_frames: success needs so many successive frames above the threshold on average.
-        validation_every: every so many-th episode is kept out of training, for the threshold and the figures.
+        validation_every: every so many-th episode is kept from a first training, for the threshold and the figures; 0: none.
         replays: imagined videos of each episode, with different noise; with one sampling step they hardly differ.
         fit: the training; windows a batch.
     """

@@ -51,11 +51,11 @@ class JudgedVideo:
 
 @dataclass(frozen=True)
 class JudgeReport:
-    """The judge and its figures on episodes kept apart.
+    """The judge and figures on episodes kept apart.
 
     Attributes:
         judge: trained and calibrated.
-        real, imagined: figures on true video and on imagined video of the same actions.
+        real, imagined: figures on true video and on imagined video of the same actions, of a judge that had not seen them.
     """
 
     judge: Judge
@@ -96,7 +96,10 @@ def train_judge(
     folder: Path | None = None,
     progress: bool = True,
 ) -> JudgeReport:
-    """A judge for ``prophet``'s video, calibrated and measured on episodes kept apart.
+    """A judge for ``prophet``'s video.
+
+    A first one, which has not seen every ``validation_every``-th episode, is measured on those and gives the threshold; the
+    one that is returned has learnt from all: it is to know every kind of failure that was ever recorded.
 
     Raises:
         ProphRLError: no labelled episodes, or none that succeeded or none that failed.
@@ -106,29 +109,48 @@ def train_judge(
         raise ProphRLError(
             f"the judge needs both successes and failures; {len(labelled)} labelled episodes show only one of them"
         )
-    taught, held_back = split(labelled, settings.validation_every)
-    real, imagined = real_videos(prophet, taught), []
-    for number in range(settings.replays):
-        imagined += replayed_videos(prophet, taught, sampler, derive_seed(run, "judge replay", number))
-    torch.manual_seed(derive_seed(run, "judge weights"))  # modules draw their weights from torch's own generator
-    network = SuccessClassifier(settings, prophet.latent_shape.channels, prophet.latent_shape.size)
-    sources = [_WindowPool(videos, settings.window) for videos in (real, imagined)]
+    seeds = [derive_seed(run, "judge replay", number) for number in range(settings.replays)]
+    real, imagined = real_videos(prophet, labelled), [replayed_videos(prophet, labelled, sampler, seed) for seed in seeds]
+
+    def learn(rows: Sequence[int], purpose: str) -> SuccessClassifier:
+        torch.manual_seed(derive_seed(run, "judge weights"))  # modules draw their weights from torch's own generator
+        network = SuccessClassifier(settings, prophet.latent_shape.channels, prophet.latent_shape.size)
+        shown = [real[row] for row in rows], [videos[row] for videos in imagined for row in rows]
+        facts = f"{describe(labelled[row] for row in rows)} {tokenizer_hash(prophet)}"
+        return _fit(network, shown, settings, purpose, run, folder, facts, progress)
+
+    rows = range(len(labelled))
+    taught, held_back = split(rows, settings.validation_every)
+    judge = Judge(learn(taught, "judge-calibration" if held_back else "judge"), settings, 0.5, tokenizer_hash(prophet))
+    measured = [[videos[row] for row in held_back or taught] for videos in (real, imagined[0])]
+    scores = [scores_of(judge, videos) for videos in measured]
+    outcomes = [np.array([video.success for video in videos]) for videos in measured]
+    threshold = calibrate_threshold(np.concatenate(scores), np.concatenate(outcomes))  # both, for there are few of either
+    figures = [judge_figures(s, o, threshold) for s, o in zip(scores, outcomes, strict=True)]
+    network = learn(rows, "judge") if held_back else judge.network
+    return JudgeReport(dataclasses.replace(judge, network=network, threshold=threshold), *figures)
+
+
+def _fit(
+    network: SuccessClassifier,
+    shown: Sequence[Sequence[JudgedVideo]],
+    settings: JudgeSettings,
+    purpose: str,
+    run: int,
+    folder: Path | None,
+    facts: str,
+    progress: bool,
+) -> SuccessClassifier:
+    """``network``, taught on ``shown``: true videos and imagined ones."""
+    sources = [_WindowPool(videos, settings.window) for videos in shown]
 
     def loss_of_step(learner: SuccessClassifier, seeds: StepSeeds) -> Mapping[str, Tensor]:
         return _loss(learner, sources, settings, seeds)
 
-    identity = f"{describe(taught)} {tokenizer_hash(prophet)} {dataclasses.replace(settings, fit=JudgeSettings().fit)}"
-    network = fit(
-        network, loss_of_step, settings.fit, purpose="judge", run=run, folder=folder, identity=identity, progress=progress
+    identity = f"{facts} {dataclasses.replace(settings, fit=JudgeSettings().fit)}"
+    return fit(
+        network, loss_of_step, settings.fit, purpose=purpose, run=run, folder=folder, identity=identity, progress=progress
     ).requires_grad_(False)
-    measured = held_back or taught
-    judge = Judge(network, settings, 0.5, tokenizer_hash(prophet))
-    true_video, dreamt = real_videos(prophet, measured), replayed_videos(prophet, measured, sampler, derive_seed(run, "judged"))
-    scores = [scores_of(judge, videos) for videos in (true_video, dreamt)]
-    outcomes = [np.array([video.success for video in videos]) for videos in (true_video, dreamt)]
-    threshold = calibrate_threshold(np.concatenate(scores), np.concatenate(outcomes))  # both, for there are few of either
-    judge = dataclasses.replace(judge, threshold=threshold)
-    return JudgeReport(judge, *(judge_figures(s, o, judge.threshold) for s, o in zip(scores, outcomes, strict=True)))
 
 
 def real_videos(prophet: Prophet, episodes: Sequence[Episode]) -> list[JudgedVideo]:

@@ -283,7 +283,7 @@ def _takes(episode: Episode, prophet: Prophet, all_cameras: bool) -> list[tuple[
     return [(episode, camera) for camera in (sorted(episode.images) if all_cameras else [prophet.domain.camera])]
 
 
-def split(episodes: Sequence[Episode], every: int) -> tuple[list[Episode], list[Episode]]:
+def split[T](episodes: Sequence[T], every: int) -> tuple[list[T], list[T]]:
     """Episodes to learn from and every ``every``-th one, held back to measure; a handful of episodes all teach."""
     if every < 2 or len(episodes) < every:
         return list(episodes), []

@@ -131,6 +131,20 @@ def test_judge_learns_where_the_square_is(prophet, settings):
     assert report.real.auc > 0.9
 
 
+def test_judge_in_use_has_learnt_from_all_episodes(prophet):
+    episodes = [square_episode(seed) for seed in range(12)]
+    quick = JudgeSettings(width=8, validation_every=4, fit=FitSettings(steps=3, batch_size=8, lr=3e-3))
+    apart, none = (
+        train_judge(
+            prophet, episodes, dataclasses.replace(quick, validation_every=every), SamplerSettings(), run=0, progress=False
+        )
+        for every in (4, 0)
+    )
+    assert (apart.real.episodes, none.real.episodes) == (3, 12)
+    for name, weights in none.judge.network.state_dict().items():
+        assert torch.equal(weights, apart.judge.network.state_dict()[name])
+
+
 def test_judge_needs_both_outcomes(prophet, episodes):
     failures = [dataclasses.replace(episode, success=False) for episode in episodes]
     with pytest.raises(ProphRLError, match="both successes and failures"):
