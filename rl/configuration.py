@@ -77,4 +77,4 @@ def practice(config: DictConfig, settings: PracticeSettings, truth: Trials) -> P
         return starts_from_episodes(data_paths(config), prophet, spec, settings.starts, config.seed)
 
     folders = checkpoint_folder(config, "world_model"), checkpoint_folder(config, "judge")
-    return in_imagination(*folders, starts, spec, build(config.world_model).sampler, settings.sharpness)
+    return in_imagination(*folders, starts, spec, build(config.world_model).sampler, settings)

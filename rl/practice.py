@@ -1,5 +1,6 @@
 """Where a policy practises: in Prophet's imagination from start frames, or, as the upper bound, in the true simulator."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,8 @@ class PracticeSettings:
         where: "imagination" or "simulator".
         starts: start frames (or seeds) to choose from.
         sharpness: of the reward around the judge's threshold, see ``calibrated_scores``.
+        certainty: in practice a success is what the judge is so sure of, at least (its threshold is the least in any case). A
+            rollout ends there, and what has only begun well looks like a success already.
         starts_from: "resets": pictures of the true scene set up anew, without an episode; "episodes": first frames of ``data``.
     """
 
@@ -41,6 +44,7 @@ class PracticeSettings:
     starts: int = 64
     starts_from: str = RESETS
     sharpness: float = 2.0
+    certainty: float = 0.0
 
     def __post_init__(self) -> None:
         if self.where not in (IMAGINATION, SIMULATOR):
@@ -49,6 +53,8 @@ class PracticeSettings:
             raise UnknownNameError("source of starts", self.starts_from, (RESETS, EPISODES))
         if self.starts < 1 or not self.sharpness > 0:
             raise ValueError(f"need at least one start and a positive sharpness, got {self.starts} and {self.sharpness}")
+        if not 0.0 <= self.certainty < 1.0:
+            raise ValueError(f"certainty must be in [0, 1), got {self.certainty}")
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,12 @@ def in_simulator(settings: PracticeSettings, truth: Trials) -> Practice:
 
 
 def in_imagination(
-    world: Path, judge: Path, starts: MakeStarts, spec: RobotSpec, sampler: SamplerSettings, sharpness: float = 2.0
+    world: Path,
+    judge: Path,
+    starts: MakeStarts,
+    spec: RobotSpec,
+    sampler: SamplerSettings,
+    settings: PracticeSettings | None = None,
 ) -> Practice:
     """Prophet and its judge.
 
@@ -88,7 +99,7 @@ def in_imagination(
         starts: gives the moments to begin from; they need as much past as the world model looks back on.
         spec: the robot.
         sampler: how frames are drawn.
-        sharpness: of the reward around the judge's threshold.
+        settings: of the reward and of success.
 
     Raises:
         BadFileError: a checkpoint cannot be read.
@@ -101,9 +112,10 @@ def in_imagination(
         "world model": prophet_files.weights_hash(world),
         "judge": file_hash(judge / judge_files.MANIFEST),
     }
-    referee = load_judge(judge).to(device)
+    settings, referee = settings or PracticeSettings(), load_judge(judge).to(device)
+    referee = dataclasses.replace(referee, threshold=max(referee.threshold, settings.certainty))
     imagined = ImaginedEnv(prophet, referee, moments, spec, sampler)
-    environment = CalibratedScores(imagined, referee.threshold, sharpness)
+    environment = CalibratedScores(imagined, referee.threshold, settings.sharpness)
     return Practice(environment, range(len(moments)), is_true=False, identity=identity)
 
 

@@ -108,14 +108,31 @@ def test_reward_is_one_half_where_the_verdict_turns():
 
 
 def test_imagination_gives_calibrated_scores_and_the_judges_own_verdict(truth, folders, spec):
-    def play(sharpness):
-        place = in_imagination(*folders, lambda p: starts_from_resets(truth, 6), spec, SamplerSettings(), sharpness)
+    def play(sharpness, certainty=0.0):
+        settings = PracticeSettings(sharpness=sharpness, certainty=certainty)
+        place = in_imagination(*folders, lambda p: starts_from_resets(truth, 6), spec, SamplerSettings(), settings)
         place.environment.reset(range(6))
         return place.environment.step(np.zeros((6, 5, 4)))
 
     soft, sharp = play(1.0), play(4.0)
     np.testing.assert_array_equal(soft.success, sharp.success)
     np.testing.assert_allclose(sharp.info["scores"], calibrated_scores(soft.info["scores"], 0.5, 4.0))
+    plain = play(1.0, certainty=0.3).info["scores"]  # less than the judge's threshold asks for nothing
+    np.testing.assert_array_equal(plain, soft.info["scores"])
+
+
+def test_success_in_practice_has_to_be_certain(truth, folders, spec):
+    def play(certainty):
+        settings = PracticeSettings(sharpness=1.0, certainty=certainty)
+        place = in_imagination(*folders, lambda p: starts_from_resets(truth, 12), spec, SamplerSettings(), settings)
+        place.environment.reset(range(12))
+        return place.environment.step(np.zeros((12, 5, 4)))
+
+    verdict = play(0.0)
+    best = verdict.info["scores"].max()  # with sharpness 1 and threshold 0.5 the judge's own
+    assert verdict.success.any()
+    certain = play((1.0 + best) / 2.0)
+    assert not certain.success.any() and (certain.info["scores"] < 0.5).all()
 
 
 def test_simulator_is_the_true_environment_itself(policy, truth, episodes):
@@ -136,6 +153,8 @@ def test_bad_settings_list_the_valid_ones():
         PracticeSettings(where="dream")
     with pytest.raises(UnknownNameError, match="episodes, resets"):
         PracticeSettings(starts_from="thin air")
+    with pytest.raises(ValueError, match="certainty must be in"):
+        PracticeSettings(certainty=1.0)
 
 
 def test_policy_of_several_instructions_needs_one_named(policy, spec):
