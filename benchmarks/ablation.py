@@ -39,7 +39,7 @@ VARIANTS = {
     "pretrained": ["world_model.weights=shipped"],
 }
 KEYS = ("variant", "seed")
-STEPS = 900
+STEPS = 600
 MEASURES = {
     "psnr_8": "PSNR 8",
     "psnr_25": "PSNR 25",

@@ -35,7 +35,7 @@ DATA = {"noisy experts": 0, "and perturbed actions": 20}  # starts whose actions
 STARTS = 25  # tested ones
 KEYS = ("task", "data", "seed")
 WANTED = 0.95  # of the clips closer to their own truth
-UPDATES = 900
+UPDATES = 600
 
 
 def main(argv: Sequence[str] | None = None) -> int:

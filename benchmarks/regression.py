@@ -41,7 +41,7 @@ FAMILIES = {
     ],
 }
 KEYS = ("task", "family", "steps", "seed")
-UPDATES = 900
+UPDATES = 600
 MEASURES = {
     "psnr_25": "PSNR 25",
     "epe_moving_25": "EPE 25",
