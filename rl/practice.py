@@ -34,9 +34,9 @@ class PracticeSettings:
     Attributes:
         where: "imagination" or "simulator".
         starts: start frames (or seeds) to choose from.
-        sharpness: of the reward around the judge's threshold, see ``calibrated_scores``.
-        certainty: in practice a success is what the judge is so sure of, at least (its threshold is the least in any case). A
-            rollout ends there, and what has only begun well looks like a success already.
+        sharpness: of the reward around the certainty at which a rollout is a success, see ``calibrated_scores``.
+        certainty: in practice a rollout is a success, and ends, where the judge is so sure of it; never below its threshold. At
+            the threshold what has only begun well ends as a success: a button half pressed looks like one about to be pressed.
         starts_from: "resets": pictures of the true scene set up anew, without an episode; "episodes": first frames of ``data``.
     """
 
