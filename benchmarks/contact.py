@@ -122,6 +122,7 @@ def run(updates: int, cores: int, work: Path, cell: Cell) -> Figures:
         f"world_model.adapt.autoencoder.steps={updates}",
         "world_model.adapt.lora.rank=0",
         "world_model.validation_every=0",
+        "reward.validation_every=0",  # no threshold is needed
         *remedy.settings,
     ]
     _, _, config = settings_of(settings)

@@ -81,6 +81,7 @@ def run(updates: int, cores: int, work: Path, cell: Cell) -> Figures:
         f"world_model.adapt.prophet.steps={updates}",
         f"world_model.adapt.autoencoder.steps={updates}",
         "world_model.validation_every=0",
+        "reward.validation_every=0",  # no threshold is needed
         *FAMILIES[family],
     ]
     name = f"{task}-{family}-{seed}".replace(",", "").replace(" ", "-")
