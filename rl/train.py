@@ -43,7 +43,8 @@ class RlSettings:
         check_episodes: true episodes of a check.
         keep: which policy is returned: "best" of the checked ones, or "last": of a round that others follow, the
             policy that exploits the world model; its episodes show where that is wrong.
-        imagined_checks: starts on which success is checked in the imagination at the same time.
+        imagined_checks: starts on which success, as practice counts it (``practice.certainty``), is checked in the imagination
+            at the same time.
         step: the SDE step and its noise level.
         practice, rollout, advantages, learner, stop: settings of the parts.
     """

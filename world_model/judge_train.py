@@ -55,7 +55,8 @@ class JudgeReport:
 
     Attributes:
         judge: trained and calibrated.
-        real, imagined: figures on true video and on imagined video of the same actions, of a judge that had not seen them.
+        real, imagined: figures on true video and on imagined video of the same actions, of a judge that had not seen them,
+            unless too few episodes were there to keep any apart.
     """
 
     judge: Judge
