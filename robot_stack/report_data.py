@@ -124,8 +124,8 @@ def _spent_on(policy: str, stage: str, round_index: int, last_round: int) -> boo
         return False
     if policy == "sft":
         return stage in ("record-demonstrations", "train-policy")
-    if stage.startswith("filtered-bc"):
-        return stage == policy
+    if stage.startswith("filtered-bc"):  # one of an earlier round was the last until the run got more rounds
+        return stage == policy and round_index == last_round
     if policy == "filtered-bc-first":
         return round_index == 0 and stage != "train-rl"
     # What the last practice chose its policy by taught nobody else; what the ones before chose theirs by went into recordings.

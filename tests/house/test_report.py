@@ -85,6 +85,7 @@ def test_each_policy_answers_for_the_true_episodes_it_needed(tmp_path: Path) -> 
     add(tmp_path, "train-policy", round_index=0, true_episodes={"selection": 100})
     add(tmp_path, "record-noisy", "record", 0, ("--seeds", "1000:1020"))
     add(tmp_path, "train-rl", round_index=0, true_episodes={"selection": 7})
+    add(tmp_path, "filtered-bc", round_index=0, true_episodes={"selection": 40})  # of when the run had one round
     add(tmp_path, "record-rl-0", "record", 1, ("--seeds", "1020:1050"))
     add(tmp_path, "train-rl", round_index=1, true_episodes={"selection": 200})
     add(tmp_path, "filtered-bc", round_index=1, true_episodes={"selection": 60})
@@ -94,7 +95,7 @@ def test_each_policy_answers_for_the_true_episodes_it_needed(tmp_path: Path) -> 
     needed = {policy: sum(files.true_episodes(policy).values()) for policy in ("sft", "filtered-bc-first", "filtered-bc", "rl")}
     shared = 3 + 100 + 20
     assert needed == {"sft": 103, "filtered-bc-first": shared + 50, "filtered-bc": shared + 7 + 30 + 60, "rl": shared + 7 + 230}
-    assert sum(files.true_episodes().values()) == 3 + 100 + 20 + 7 + 30 + 200 + 60 + 50 + 8
+    assert sum(files.true_episodes().values()) == 3 + 100 + 20 + 7 + 40 + 30 + 200 + 60 + 50 + 8
 
 
 def test_what_is_not_quite_all_does_not_look_so() -> None:
