@@ -1,14 +1,15 @@
 """Can imagination be trusted under other actions? `python -m benchmarks.perturbed`, which writes ``docs/results/perturbed.md``.
 
 For each task the shipped world model is adapted and a judge taught, without and with episodes of perturbed actions among the
-data. Then actions of the expert from other starts are perturbed and replayed, in the simulator and in imagination: whether the
-imagined video follows them, whether the judge sees success where there was none, and whether Prophet knows where it is wrong.
+data, and with these seen from closer. Then actions of the expert from other starts are perturbed and replayed, in the simulator
+and in imagination: whether the imagined video follows them, whether the judge sees success where there was none, and whether
+Prophet knows where it is wrong.
 The rows are in ``docs/results/perturbed.csv``; one that is there is not made again, so the same command continues a study.
 """
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,32 @@ from world_model.uncertainty import noise_disagreement, rollout_errors, uncertai
 TASKS = ("button-press-topdown-v3", "push-v3", "coffee-pull-v3")
 TAUGHT = {"expert": 30, "near": 45, "miss": 45, "far": 20, "wild": 20, "random": 10}
 PERTURBED = tuple(kind for kind in KINDS if kind != "replayed")
-DATA = {"noisy experts": 0, "and perturbed actions": 20}  # starts whose actions are perturbed for teaching
+MORE = 20  # starts whose actions are perturbed for teaching
 STARTS = 25  # tested ones
 KEYS = ("task", "data", "seed")
+CLOSER = ("closer_psnr", "closer_epe", "closer")
 WANTED = 0.95  # of the clips closer to their own truth
 UPDATES = 600
+
+
+@dataclass(frozen=True)
+class Data:
+    """What the world model learns from.
+
+    Attributes:
+        starts: whose actions are perturbed for teaching.
+        cameras: in the simulator; empty: the robot's own.
+    """
+
+    starts: int = 0
+    cameras: tuple[str, ...] = ()
+
+
+DATA = {
+    "noisy experts": Data(),
+    "and perturbed actions": Data(MORE),
+    "and perturbed actions, a closer camera": Data(MORE, ("close",)),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,9 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tasks", nargs="*", default=list(TASKS), help="(default: %(default)s)")
     options = parser.parse_args(argv)
     for task in options.tasks:  # before the processes begin, for they share them
-        for starts in DATA.values():
-            _taught(task, starts, options.work)
-        _tested(task, options.work)
+        for data in DATA.values():
+            _episodes(task, data, options.work)
     cells: list[Cell] = [
         {"task": task, "data": name, "seed": seed} for seed in range(options.seeds) for task in options.tasks for name in DATA
     ]
@@ -62,15 +83,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(updates: int, cores: int, work: Path, cell: Cell) -> Figures:
     """All figures of one adapted world model."""
     task, name, seed = str(cell["task"]), str(cell["data"]), int(cell["seed"])
-    taught, tested = _taught(task, DATA[name], work), _tested(task, work)
+    data = DATA[name]
+    taught, tested = _episodes(task, data, work)
     settings = [
         f"threads={cores}",
+        f"world_model.camera={next(iter(data.cameras), 'null')}",
         f"world_model.adapt.prophet.steps={updates}",
         "world_model.adapt.lora.rank=0",
         "world_model.validation_every=0",
     ]
     _, _, config = settings_of(settings)
-    trained = train_cell(settings, taught, seed, work / f"{task}-{DATA[name]}-{seed}", keep=True)
+    place = work / "-".join([task, str(data.starts), *data.cameras, str(seed)])
+    trained = train_cell(settings, taught, seed, place, keep=True)
     followed = measure_following(trained.prophet, tested, trained.settings.sampler)
     return {
         **flat({kind: following_cells(row) for kind, row in followed.items()}, "following_"),
@@ -81,7 +105,7 @@ def run(updates: int, cores: int, work: Path, cell: Cell) -> Figures:
 
 def page(rows: Sequence[Row], updates: int) -> Iterable[str]:
     """The lines of the results page."""
-    more = DATA["and perturbed actions"] * len(PERTURBED)
+    more = MORE * len(PERTURBED)
     yield "# Perturbed actions"
     yield ""
     yield f"Written by `python -m benchmarks.perturbed` on {made_on(rows)}. The shipped world model, adapted with {updates}"
@@ -92,11 +116,12 @@ def page(rows: Sequence[Row], updates: int) -> Iterable[str]:
     yield "## Action following"
     yield ""
     yield "Mean PSNR [dB] and end-point error of the flow [px a frame] of the imagined video against the truth of its own"
-    yield "actions, and (in brackets) against the truth of the unperturbed ones; `closer`: share of the clips that are closer"
-    yield f"to their own truth by both, with Wilson's 95 % interval; {WANTED:.0%} is wanted. Clips whose two truths look alike"
-    yield "are left out."
+    yield "actions, and (in brackets) against the truth of the unperturbed ones; `closer`: share of the clips [%] that are"
+    yield f"closer to their own truth, with Wilson's 95 % interval; {WANTED:.0%} is wanted by both. Clips whose two truths look"
+    yield "alike are left out."
     yield ""
-    yield from table(["task", "data", "actions", "clips", "PSNR", "EPE", "EPE moving", "closer [%]"], _following_lines(rows))
+    heads = ["task", "data", "actions", "clips", "PSNR", "EPE", "EPE moving", "closer by PSNR", "by EPE", "by both"]
+    yield from table(heads, _following_lines(rows))
     yield ""
     yield "## Counterfactual test"
     yield ""
@@ -133,7 +158,8 @@ def following_cells(row: FollowingFigures) -> dict[str, Any]:
     """What a row of the study keeps of one perturbation."""
     kept = ("clips", "psnr", "psnr_other", "epe", "epe_other", "epe_moving", "epe_moving_other")
     figures = {name: value for name, value in asdict(row).items() if name in kept}
-    return figures | {"closer": _written(row.closer), "closer_estimate": row.closer and row.closer.estimate}
+    shares = {name: _written(getattr(row, name)) for name in CLOSER}
+    return figures | shares | {"closer_estimate": row.closer and row.closer.estimate}
 
 
 def _confusions(
@@ -177,7 +203,8 @@ def _following_lines(rows: Sequence[Row]) -> Iterable[list[str]]:
                     f"{figure(row, f'{start}_{name}'):.{digits}f} ({figure(row, f'{start}_{name}_other'):.{digits}f})"
                     for name, digits in (("psnr", 1), ("epe", 2), ("epe_moving", 2))
                 ]
-                yield [row["task"], row["data"], kind, row[f"{start}_clips"], *pairs, row[f"{start}_closer"]]
+                shares = [row[f"{start}_{name}"] for name in CLOSER]
+                yield [row["task"], row["data"], kind, row[f"{start}_clips"], *pairs, *shares]
 
 
 def _confusion_lines(rows: Sequence[Row]) -> Iterable[list[str]]:
@@ -197,20 +224,16 @@ def _uncertainty_lines(rows: Sequence[Row]) -> Iterable[list[str]]:
         yield [row["task"], row["data"], row["auroc"], row["auroc_within"], row["spearman"]]
 
 
-def _taught(task: str, starts: int, work: Path) -> list[Episode]:
+def _episodes(task: str, data: Data, work: Path) -> tuple[list[Episode], list[dict[str, Episode]]]:
+    """Those that teach and those that are tested, made where they are missing."""
     _, spec, _ = settings_of([])
-    episodes = study_episodes(spec, task, TAUGHT, TEACHING, work / "taught")
-    more = _perturbed(task, range(TEACHING, TEACHING + starts), work / "taught-perturbed") if starts else []
-    return episodes + [episode for start in more for kind, episode in start.items() if kind != UNCHANGED]
-
-
-def _tested(task: str, work: Path) -> list[dict[str, Episode]]:
-    return _perturbed(task, range(TESTING, TESTING + STARTS), work / "tested")
-
-
-def _perturbed(task: str, starts: Sequence[int], folder: Path) -> list[dict[str, Episode]]:
-    _, spec, _ = settings_of([])
-    return perturbed_episodes(spec, task, PERTURBED, starts, out=folder)
+    taught = study_episodes(spec, task, TAUGHT, TEACHING, work / "taught", cameras=data.cameras)
+    if data.starts:
+        starts = range(TEACHING, TEACHING + data.starts)
+        more = perturbed_episodes(spec, task, PERTURBED, starts, out=work / "taught-perturbed", cameras=data.cameras)
+        taught += [episode for start in more for kind, episode in start.items() if kind != UNCHANGED]
+    seeds = range(TESTING, TESTING + STARTS)
+    return taught, perturbed_episodes(spec, task, PERTURBED, seeds, out=work / "tested", cameras=data.cameras)
 
 
 if __name__ == "__main__":

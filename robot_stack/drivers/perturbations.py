@@ -41,6 +41,7 @@ def perturbed_episodes(
     out: Path | str | None = None,
     policy: Callable[..., Policy] | None = None,
     actor: str = "expert",
+    cameras: Sequence[str] = (),
     workers: int = 2,
 ) -> list[dict[str, Episode]]:
     """For each start the original episode ("unchanged") and what became of its actions under each perturbation.
@@ -55,6 +56,7 @@ def perturbed_episodes(
         out: keeps the episodes, by task and settings, so that the same call reads them again; None makes them anew.
         policy: who acts in the original, policy(spec=...); by default the scripted expert.
         actor: name of who acts, under which episodes are kept; one of its own for each policy.
+        cameras: see ``MetaWorldArm``.
         workers: processes.
 
     Raises:
@@ -70,9 +72,19 @@ def perturbed_episodes(
     if out is None:
         with tempfile.TemporaryDirectory() as folder:
             return perturbed_episodes(
-                spec, task, kinds, starts, settings=chosen, out=folder, policy=policy, actor=actor, workers=workers
+                spec,
+                task,
+                kinds,
+                starts,
+                settings=chosen,
+                out=folder,
+                policy=policy,
+                actor=actor,
+                cameras=cameras,
+                workers=workers,
             )
-    job = _Job(spec, task, tuple(kinds), chosen, _folder(Path(out), spec, task, chosen, actor), policy)
+    place = _folder(Path(out), spec, task, chosen, actor, cameras)
+    job = _Job(spec, task, tuple(kinds), chosen, tuple(cameras), place, policy)
     missing = [seed for seed in starts if not all(job.path(kind, seed).exists() for kind in (UNCHANGED, *kinds))]
     title = f"perturb {task}"
     if missing and workers < 2:
@@ -94,6 +106,7 @@ class _Job:
     task: str
     kinds: tuple[str, ...]
     settings: PerturbationSettings
+    cameras: tuple[str, ...]
     folder: Path
     policy: Callable[..., Policy] | None
 
@@ -101,7 +114,7 @@ class _Job:
         return self.folder / f"{episode_name(self.task, kind, seed)}.npz"
 
     def run(self, seeds: Sequence[int]) -> None:
-        arm = MetaWorldArm(self.spec, self.task)
+        arm = MetaWorldArm(self.spec, self.task, self.cameras)
         policy = self.policy(spec=self.spec) if self.policy else None
         for seed in seeds:
             driver: Behaviour = PolicyDriven(arm, policy, seed) if policy else Expert(self.spec, self.task)
@@ -130,8 +143,10 @@ def perturbed_behaviour(kind: str, original: Episode, spec: RobotSpec, settings:
     return OpenLoop(spec, perturbed_deltas(kind, deltas, original.commanded[0], spec, settings, random))
 
 
-def _folder(out: Path, spec: RobotSpec, task: str, settings: PerturbationSettings, actor: str) -> Path:
-    """Where episodes of these settings are kept: other settings have another folder."""
+def _folder(out: Path, spec: RobotSpec, task: str, settings: PerturbationSettings, actor: str, cameras: Sequence[str]) -> Path:
+    """Where episodes of these settings and views are kept: others have another folder."""
     facts: Mapping[str, object] = {"robot": spec.fingerprint, "cameras": [asdict(c) for c in spec.cameras], **asdict(settings)}
+    if cameras:
+        facts = {**facts, "views": list(cameras)}
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:12]
     return out / task / f"{actor}-{digest}"

@@ -119,6 +119,16 @@ def test_what_was_made_is_read_again_and_other_settings_are_made_anew(spec, kept
     assert not np.array_equal(larger[0]["biased"].deltas, made[0]["biased"].deltas)
 
 
+def test_the_same_motion_is_seen_by_other_cameras_and_kept_apart(spec, kept, made):
+    times = {path: path.stat().st_mtime_ns for path in kept.rglob("*.npz")}
+    seen = perturbed_episodes(spec, TASK, ["biased"], STARTS[:1], settings=SETTINGS, out=kept, cameras=["close"], workers=1)
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    for kind, episode in seen[0].items():
+        assert list(episode.images) == ["close"]
+        np.testing.assert_array_equal(episode.deltas, made[0][kind].deltas)
+        assert (episode.images["close"] != made[0][kind].images["front"]).mean() > 0.5
+
+
 def test_two_processes_make_the_same(spec, made):
     other = perturbed_episodes(spec, TASK, ["biased", "random"], STARTS, settings=SETTINGS, workers=2)
     for kind in (UNCHANGED, "biased", "random"):
