@@ -35,6 +35,7 @@ class RolloutSettings:
         batch: rollouts side by side; at most what the environment takes.
         redraws: how often starts whose group carries no signal are drawn again within an update.
         focus: share of the choice of starts that goes by what their last groups told, see ``rl.starts``; 0: all alike.
+        hope: weight in that choice of a start that always fails; one that is solved half the time has 0.5 and half of it.
         reward_window: reward = best mean score of so many successive frames: one hallucinated frame is no success.
         noise: how the noise of exploration hangs together; see ``NoiseCorrelation``.
     """
@@ -44,6 +45,7 @@ class RolloutSettings:
     batch: int = 80
     redraws: int = 1
     focus: float = 0.9
+    hope: float = 0.15
     reward_window: int = 2
     noise: NoiseCorrelation = field(default_factory=NoiseCorrelation)
 
@@ -56,6 +58,8 @@ class RolloutSettings:
             raise ValueError("starts, batch and reward_window must be at least 1, redraws at least 0")
         if not 0 <= self.focus <= 1:
             raise ValueError(f"focus must lie in 0..1, got {self.focus}")
+        if self.hope < 0:
+            raise ValueError(f"hope must not be negative, got {self.hope}")
 
 
 @dataclass(frozen=True)
@@ -178,7 +182,7 @@ def practise(
     """
     if len(pool) < settings.starts:
         raise ProphRLError(f"{settings.starts} starts an update, but only {len(pool)} to draw from: lower rl.rollout.starts")
-    used = memory.draw(pool, settings.starts, episodes.run, update, focus=settings.focus)
+    used = memory.draw(pool, settings.starts, episodes.run, update, focus=settings.focus, hope=settings.hope)
     rollouts = roll_out(policy, environment, sampler, used, episodes, update, settings)
     memory.learn(used, by_group(rollouts.rewards, settings))
     signal = has_signal(by_group(rollouts.rewards, settings), advantages)
@@ -189,7 +193,8 @@ def practise(
     }
     made = len(rollouts)
     for _ in range(settings.redraws):
-        again = memory.draw(pool, int((~signal).sum()), episodes.run, update, avoid=used, focus=settings.focus)
+        missing = int((~signal).sum())
+        again = memory.draw(pool, missing, episodes.run, update, avoid=used, focus=settings.focus, hope=settings.hope)
         if not again:
             break
         used = used + again

@@ -13,7 +13,6 @@ from learning.seeding import generator
 from robot_stack.core.types import FloatArray
 
 UNSEEN = 0.2  # weight of a start that was never tried: somewhat more than starts promise on average
-HOPE = 0.15  # weight of a start that always fails; of one that always succeeds: 0
 
 
 @dataclass
@@ -33,22 +32,31 @@ class StartMemory:
         for start, group in zip(starts, rewards, strict=True):
             self.reward[start], self.spread[start] = float(np.mean(group)), float(np.std(group))
 
-    def weight(self, start: int) -> float:
-        """How much practice from ``start`` promises."""
-        return self.spread[start] + HOPE * (1.0 - self.reward[start]) if start in self.spread else UNSEEN
+    def weight(self, start: int, hope: float) -> float:
+        """How much practice from ``start`` promises; ``hope`` where it always fails, 0 where it always succeeds."""
+        return self.spread[start] + hope * (1.0 - self.reward[start]) if start in self.spread else UNSEEN
 
     def draw(
-        self, pool: Sequence[int], count: int, run: int, update: int, avoid: Sequence[int] = (), focus: float = 0.0
+        self,
+        pool: Sequence[int],
+        count: int,
+        run: int,
+        update: int,
+        avoid: Sequence[int] = (),
+        *,
+        focus: float = 0.0,
+        hope: float = 0.0,
     ) -> list[int]:
         """Up to ``count`` different starts from ``pool`` without those in ``avoid``, drawn by (run, update).
 
         Args:
             focus: share of the probability that goes by ``weight``; the rest is equal for all.
+            hope: see ``weight``.
         """
         free = [start for start in pool if start not in set(avoid)]
         if not free:
             return []
-        weights = np.array([self.weight(start) for start in free])
+        weights = np.array([self.weight(start, hope) for start in free])
         by_weight = weights / weights.sum() if weights.sum() > 0 else np.full(len(free), 1.0 / len(free))
         probability = focus * by_weight + (1.0 - focus) / len(free)
         rng = generator(run, "starts", update, len(avoid))

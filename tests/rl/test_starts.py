@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from rl.starts import HOPE, UNSEEN, StartMemory
+from rl.starts import UNSEEN, StartMemory
 
 POOL = range(100, 164)
+HOPE = 0.3
 
 
 @pytest.fixture
@@ -26,19 +27,19 @@ def test_starts_are_drawn_by_run_and_update_without_repetition() -> None:
 
 
 def test_an_undecided_start_promises_most_and_a_solved_one_nothing(memory: StartMemory) -> None:
-    assert memory.weight(100) == 0.0
-    assert memory.weight(101) == pytest.approx(HOPE)
-    assert memory.weight(102) == pytest.approx(0.5 + HOPE / 2)
-    assert memory.weight(103) == UNSEEN
+    assert memory.weight(100, HOPE) == 0.0
+    assert memory.weight(101, HOPE) == pytest.approx(HOPE)
+    assert memory.weight(102, HOPE) == pytest.approx(0.5 + HOPE / 2)
+    assert memory.weight(103, HOPE) == UNSEEN
 
 
 def test_the_last_group_counts(memory: StartMemory) -> None:
     memory.learn([102], np.ones((1, 4)))
-    assert memory.weight(102) == 0.0
+    assert memory.weight(102, HOPE) == 0.0
 
 
 def test_draws_follow_the_weights(memory: StartMemory) -> None:
-    drawn = [memory.draw([100, 101, 102], 1, run=0, update=update, focus=1.0)[0] for update in range(2000)]
+    drawn = [memory.draw([100, 101, 102], 1, run=0, update=update, focus=1.0, hope=HOPE)[0] for update in range(2000)]
     expected = np.array([0.0, HOPE, 0.5 + HOPE / 2])
     shares = [drawn.count(start) / len(drawn) for start in (100, 101, 102)]
     np.testing.assert_allclose(shares, expected / expected.sum(), atol=0.035)
