@@ -17,17 +17,18 @@ from benchmarks.imagined_world import World, check_moving
 from benchmarks.measuring import OtherWork, Repetition
 from robot_stack.core.ports import EnvironmentStep, VectorEnvironment
 from robot_stack.core.safety import Guard
-from robot_stack.core.types import FloatArray
+from robot_stack.core.types import FloatArray, ImageArray
 from robot_stack.drivers.sim_vector_env import SimVectorEnv
 from world_model import imagination
 from world_model.checkpoint import Prophet
 from world_model.history import History
 from world_model.imagination import Imagination, encode_starts
 from world_model.judge import Judge
+from world_model.metrics import psnr
 from world_model.prophet import ProphetTransformer
 
 CHUNK, EVERY = "chunk", "every step"  # how often a picture is made
-SIMULATOR, IMAGINATION = "simulator", "imagination"
+SIMULATOR, IMAGINATION, COMPILED = "simulator", "imagination", "compiled"
 EPISODE_CHUNKS = 6  # then all begin anew; that is not timed
 # What is timed within a chunk, none of it within another. The rest is arithmetic on arrays and copies.
 PARTS: Mapping[str, tuple[Any, str]] = {
@@ -46,7 +47,7 @@ Act = Callable[[FloatArray], EnvironmentStep]
 
 
 def turn(world: World, started: Callable[[], SimVectorEnv], batch: int, chunks: int, number: int) -> Repetition:
-    """Both sides with ``batch`` environments, from the same starts with the same actions.
+    """Both sides with ``batch`` environments, from the same starts with the same actions; imagination also compiled.
 
     Args:
         started: gives the simulator.
@@ -65,16 +66,27 @@ def turn(world: World, started: Callable[[], SimVectorEnv], batch: int, chunks: 
     imagined.reset(starts)
     found["reset_s"][IMAGINATION] = time.perf_counter() - begin
     actions = world.chunks(chunks, batch, f"turn {number}")
+    dreams = {IMAGINATION: imagined, COMPILED: world.imagined(moments, compiled=True)}
+    found["compiled_psnr"] = float(np.mean(psnr(*(_pictures(dream, starts, actions) for dream in dreams.values()))))
     ways: dict[str, dict[str, tuple[VectorEnvironment, Act]]] = {
-        CHUNK: {SIMULATOR: (simulator, simulator.step), IMAGINATION: (imagined, imagined.step)},
+        CHUNK: {
+            SIMULATOR: (simulator, simulator.step),
+            **{side: (dream, dream.step) for side, dream in dreams.items()},
+        },
         EVERY: {
             SIMULATOR: (simulator, functools.partial(stepwise, simulator)),
-            IMAGINATION: (imagined, functools.partial(all_decoded, imagined, world.prophet)),
+            **{side: (dream, functools.partial(all_decoded, dream, world.prophet)) for side, dream in dreams.items()},
         },
     }
     for counting, sides in ways.items():
         found[counting] = {side: rate(*way, starts, actions) for side, way in sides.items()}
     return found | {"others": others.share()}
+
+
+def _pictures(environment: VectorEnvironment, starts: Sequence[int], actions: Sequence[FloatArray]) -> ImageArray:
+    """[N, H, W, 3] at the end of an episode."""
+    environment.reset(starts)
+    return [environment.step(deltas) for deltas in actions[:EPISODE_CHUNKS]][-1].images
 
 
 def stepwise(environment: VectorEnvironment, deltas: FloatArray) -> EnvironmentStep:

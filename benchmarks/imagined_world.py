@@ -27,6 +27,7 @@ from world_model.checkpoint import Prophet
 from world_model.imagination import StartContext
 from world_model.imagined_env import ImaginedEnv
 from world_model.judge import Judge, JudgeSettings, SuccessClassifier, tokenizer_hash
+from world_model.precision import BFLOAT16
 from world_model.sampler import SamplerSettings
 from world_model.settings import WorldModelSettings
 from world_model.train import new_prophet, read_weights
@@ -90,11 +91,14 @@ class World:
         """A moment to begin from; the camera stands where it stood in the episodes."""
         return StartContext.at_rest(image, target, self.episodes[0].cameras.get(self.prophet.domain.camera))
 
-    def imagined(self, starts: Sequence[StartContext], steps: int | None = None) -> ImaginedEnv:
-        """An imagined environment that draws in ``steps`` steps, by default as configured."""
+    def imagined(self, starts: Sequence[StartContext], steps: int | None = None, *, compiled: bool = False) -> ImaginedEnv:
+        """An imagined environment that draws in ``steps`` steps, by default as configured; compiled: and in bfloat16."""
         sampler = self.settings.sampler
         if steps is not None:
             sampler = SamplerSettings(steps, sampler.batch_size)
+        if compiled:
+            most = min(sampler.batch_size, len(starts))  # what is filled up costs as much
+            sampler = dataclasses.replace(sampler, batch_size=most, precision=BFLOAT16, compiled=True)
         return ImaginedEnv(self.prophet, self.judge, starts, self.spec, sampler)
 
     def simulator(self, task: str, most: int) -> SimVectorEnv:

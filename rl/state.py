@@ -80,10 +80,14 @@ class RlState:
         self.best, self.best_success, self.best_update = _copy(policy), success, None
 
     def offer(self, policy: FlowPolicy, success: float, gap: float | None) -> None:
-        """Keep the policy if it is better than all before it, reference and start policy included: none worse is returned."""
+        """Keep the policy if it is better than the reference and no worse than all others before it: none worse is returned.
+
+        Of equals the one that has practised longest: a few true episodes do not tell apart what practice does.
+        """
         if self.start_success is None:
             self.start_success, self.start_gap = success, gap
-        if self.best_success is None or success > self.best_success:
+        least = -1.0 if self.best_success is None else self.best_success
+        if success > least or (success == least and self.best_update is not None):
             self.best, self.best_success, self.best_update = _copy(policy), success, self.update
 
     @property

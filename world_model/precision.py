@@ -19,11 +19,11 @@ class LeanTransformer(ProphetTransformer):
     """
 
     def forward(self, x_t: Tensor, t: Tensor, context: Tensor, condition: Condition | Prepared) -> Tensor:
-        with _halved(x_t):
+        with halved(x_t):
             return super().forward(x_t, t, context, condition).float()
 
     def prepare(self, condition: Condition, context: Tensor) -> Prepared:
-        with _halved(context):
+        with halved(context):
             return super().prepare(condition, context)
 
 
@@ -39,5 +39,6 @@ def kept_in(network: ProphetTransformer, precision: str) -> ProphetTransformer:
     return network
 
 
-def _halved(like: Tensor) -> contextlib.AbstractContextManager[None]:
+def halved(like: Tensor) -> contextlib.AbstractContextManager[None]:
+    """Products of matrices in bfloat16 where ``like`` lies, while the context lasts."""
     return torch.autocast(like.device.type, torch.bfloat16)

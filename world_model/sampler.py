@@ -4,8 +4,12 @@ Shapes as in ``condition.py``. The noise of each sample derives from its own key
 batched with.
 """
 
+import contextlib
+import functools
 import itertools
-from collections.abc import Sequence
+import os
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +18,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from learning.seeding import Key, generator
+from robot_stack.core.errors import ProphRLError
 from world_model.condition import Condition
 from world_model.denoiser import predict_clean
+from world_model.precision import BFLOAT16, FLOAT32, PRECISIONS, halved
 from world_model.prophet import ProphetTransformer
 from world_model.sizes import ProphetSettings
 
@@ -29,15 +35,24 @@ class SamplerSettings:
         batch_size: clips the network sees at once, at most.
         still: cells that differ by less from the present frame stay exactly as they are, see ``keep_still``; 0: none. None: as
             the domain's cameras need it. For tokenizers that encode each frame by itself.
+        precision: of the products of matrices, "float32" or "bfloat16"; weights stay as they are. On processors that multiply
+            16 bit numbers (AMX, AVX512-BF16, most GPUs) "bfloat16" is faster, on others slower.
+        compiled: translate the network for this machine before it is first used (``torch.compile``), which takes a minute or
+            two and on a CPU needs a C++ compiler. Batches are filled up to ``batch_size``, for one of another size would be
+            translated again.
     """
 
     steps: int = 1
     batch_size: int = 16
     still: float | None = None
+    precision: str = FLOAT32
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch_size < 1 or (self.still is not None and self.still < 0):
             raise ValueError("steps and batch_size must be at least 1, still at least 0")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
 
 
 def sample_noise(keys: Sequence[tuple[Key, ...]], shape: Sequence[int]) -> Tensor:
@@ -64,11 +79,18 @@ def sample(
         shape: of the transformer.
         noise: x_1 [B, C, n, h, w].
         context: given frames [B, C, K, h, w].
+
+    Raises:
+        ProphRLError: the network cannot be compiled on this machine.
     """
+    predict = _translated(noise.device.type) if settings.compiled else predict_clean
     parts = []
     for first in range(0, len(noise), settings.batch_size):
-        rows = slice(first, first + settings.batch_size)
-        parts.append(_sample_batch(network, shape, noise[rows], context[rows], condition.rows(rows), settings.steps))
+        rows = torch.arange(first, min(first + settings.batch_size, len(noise)))
+        filled = F.pad(rows, (0, settings.batch_size - len(rows)), value=first) if settings.compiled else rows
+        batch = noise[filled], context[filled], condition.rows(filled)
+        with halved(noise) if settings.precision == BFLOAT16 else contextlib.nullcontext():
+            parts.append(_sample_batch(network, shape, *batch, settings.steps, predict)[: len(rows)])
     drawn = torch.cat(parts)
     return keep_still(drawn, context[:, :, -1:], settings.still) if settings.still else drawn
 
@@ -85,13 +107,37 @@ def keep_still(drawn: Tensor, present: Tensor, least: float) -> Tensor:
 
 
 def _sample_batch(
-    network: ProphetTransformer, shape: ProphetSettings, noise: Tensor, context: Tensor, condition: Condition, steps: int
+    network: ProphetTransformer,
+    shape: ProphetSettings,
+    noise: Tensor,
+    context: Tensor,
+    condition: Condition,
+    steps: int,
+    predict: Callable[..., Tensor],
 ) -> Tensor:
     x_t = noise
     prepared = network.prepare(condition, context)
     levels = torch.linspace(1.0, 0.0, steps + 1, device=noise.device)
     for t, next_t in itertools.pairwise(levels):
-        x_0 = predict_clean(network, shape, x_t, t.expand(len(x_t)), context, prepared)
+        x_0 = predict(network, shape, x_t, t.expand(len(x_t)), context, prepared)
         epsilon = (x_t - (1.0 - t) * x_0) / t
         x_t = next_t * epsilon + (1.0 - next_t) * x_0
     return x_t
+
+
+def _translated(device: str) -> Callable[..., Tensor]:
+    """``predict_clean`` for this machine."""
+    compiler = os.environ.get("CXX", "g++")  # where torch looks as well
+    if device == "cpu" and shutil.which(compiler) is None:
+        raise ProphRLError(
+            f"compiled=true needs a C++ compiler, but there is no {compiler!r} here: install g++, name another one in CXX, "
+            "or leave compiled=false"
+        )
+    return _compiled()
+
+
+@functools.cache
+def _compiled() -> Callable[..., Tensor]:
+    """One for all networks: those of the same layers share what was translated."""
+    predict: Callable[..., Tensor] = torch.compile(predict_clean, dynamic=False)
+    return predict

@@ -184,11 +184,11 @@ def test_work_of_others_is_what_this_process_and_its_children_did_not_do(monkeyp
 
 
 def both(simulator: float, imagined: float) -> dict[str, float]:
-    return {"simulator": simulator, "imagination": imagined}
+    return {"simulator": simulator, "imagination": imagined, "compiled": 2.0 * imagined}
 
 
 def a_turn(chunk: dict[str, float], every: dict[str, float], others: float = 0.0) -> dict[str, Any]:
-    return {CHUNK: chunk, EVERY: every, "reset_s": both(0.5, 0.01), "encode_s": 0.25, "others": others}
+    return {CHUNK: chunk, EVERY: every, "reset_s": both(0.5, 0.01), "encode_s": 0.25, "compiled_psnr": 44.0, "others": others}
 
 
 def test_the_page_tells_hits_from_misses(tmp_path: Path) -> None:
@@ -212,10 +212,11 @@ def test_the_page_tells_hits_from_misses(tmp_path: Path) -> None:
         rolled=4,
     )
     text = "\n".join(page(tmp_path, "a Prophet", DenoiserSettings(self_forcing=0.4), found))
-    assert "| 1 | chunk | 100 | 99 | 0.99 |  |" in text, "one environment is told, not wanted"
+    assert "| 1 | chunk | 100 | 99 | 0.99 |  | 198 | 1.98 |  |" in text, "one environment is told, not wanted"
     assert "| 16 | chunk | 100 (10 to 100) | 90 (20 to 120) | 1.20 (0.90 to 2.00) | **Reached.** |" in text
-    assert "| 64 | chunk | 100 | 99 | 0.99 | **Missed.** |" in text
-    assert "| 64 | every step | 50 | 90 | 1.80 | **Reached.** |" in text
+    assert "| 64 | chunk | 100 | 99 | 0.99 | **Missed.** | 198 | 1.98 | **Reached.** |" in text
+    assert "| 64 | every step | 50 | 90 | 1.80 | **Reached.** | 180 | 3.60 | **Reached.** |" in text
+    assert "differ by a PSNR of 44.0 (44.0 to 44.0) dB" in text
     assert "| 16 | 0.500 (0.500 to 0.500) | 0.250 (0.250 to 0.250) | 0.010 (0.010 to 0.010) |" in text
     assert "Other work used 7% of the machine's cores" in text
     assert "| 16 | 4 | 40 | 5.00 |" in text

@@ -149,12 +149,16 @@ def test_last_policy_is_kept_where_it_is_asked_for_even_led_astray(policy, episo
         replace(SHORT, keep="first")
 
 
-def test_equal_success_does_not_replace_the_start(policy, episodes, tmp_path):
-    def always_half(_):
-        return Evaluation((1, 2), (True, False), (1, 1), 0.0)
+def test_of_equal_policies_the_one_that_practised_longest_is_returned(policy, episodes, tmp_path):
+    def half_then_nothing_then_half(_, rates=iter([0.5, 0.0, 0.5, 0.0])):  # noqa: B008 - one list for all calls
+        return Evaluation((1, 2), (next(rates) > 0, False), (1, 1), 0.0)
 
-    result = train(policy, PointReach(scored=True), POOL, episodes, always_half, SHORT, tmp_path, progress=False)
-    assert result.state.best_update == 0
+    loose = replace(SHORT, stop=StopSettings(max_gap_growth=2.0))
+    start = {name: tensor.clone() for name, tensor in policy.state_dict().items()}
+    check = half_then_nothing_then_half
+    result = train(policy, PointReach(scored=True), POOL, episodes, check, loose, tmp_path, progress=False)
+    assert result.state.update == 3 and result.state.best_update == 2
+    assert any(not torch.equal(tensor, start[name]) for name, tensor in result.policy.state_dict().items())
 
 
 def test_growing_gap_between_imagined_and_true_success_stops_the_run(policy, episodes, tmp_path):

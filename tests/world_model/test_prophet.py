@@ -1,6 +1,7 @@
 """Laws of the action-conditioned transformer and of the sampler."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -337,6 +338,38 @@ def test_samples_are_repeatable_and_do_not_depend_on_their_batch(steps):
         one = slice(i, i + 1)
         alone = sample(network, SMALL, own_noise, context[one], condition.rows(one), SamplerSettings(steps))
         torch.testing.assert_close(alone[0], together[i], rtol=1e-3, atol=1e-4)
+
+
+def test_samples_of_half_precision_are_nearly_the_same():
+    network = awake(network_of(SMALL))
+    _, _, context, condition = inputs(3)
+    noise = sample_noise([(7, "test", i) for i in range(3)], (CHANNELS, ACTIONS, SIZE, SIZE))
+    whole = sample(network, SMALL, noise, context, condition, SamplerSettings(2))
+    half = sample(network, SMALL, noise, context, condition, SamplerSettings(2, precision="bfloat16"))
+    assert half.dtype == torch.float32
+    assert 0.0 < (half - whole).abs().max() < 0.05 * (whole - context[:, :, -1:]).abs().max()
+    with pytest.raises(ValueError, match="one of float32, bfloat16, got 'int8'"):
+        SamplerSettings(precision="int8")
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_samples_of_a_compiled_network_are_the_same():
+    network = awake(network_of(SMALL))
+    _, _, context, condition = inputs(3)
+    noise = sample_noise([(7, "test", i) for i in range(3)], (CHANNELS, ACTIONS, SIZE, SIZE))
+    plain = sample(network, SMALL, noise, context, condition, SamplerSettings(2))
+    compiled = sample(network, SMALL, noise, context, condition, SamplerSettings(2, batch_size=2, compiled=True))
+    torch.testing.assert_close(compiled, plain, rtol=1e-3, atol=1e-4)
+    frames = torch._dynamo.utils.counters["frames"]
+    assert frames["ok"] > 0, "nothing was compiled"
+
+
+def test_a_machine_without_a_compiler_is_told_so(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    _, _, context, condition = inputs(1)
+    noise = torch.zeros(1, CHANNELS, ACTIONS, SIZE, SIZE)
+    with pytest.raises(ProphRLError, match="no 'no-such-compiler' here: install g"):
+        sample(network_of(SMALL), SMALL, noise, context, condition, SamplerSettings(compiled=True))
 
 
 def test_sampler_with_a_perfect_predictor_ends_at_the_data(monkeypatch):
