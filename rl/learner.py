@@ -83,6 +83,11 @@ class Learner:
         self._weights = settings.loss.flow_scale.weights(sampler.stds).to(policy.device)
         self._sum_over_learners = sum_over_learners
 
+    def set_lr(self, lr: float) -> None:
+        """Learning rate of the updates to come."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = lr
+
     def update(self, rollouts: Rollouts, advantages: FloatArray, run: int, update: int) -> dict[str, float]:
         """Improve the policy by one update's rollouts.
 

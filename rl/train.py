@@ -39,6 +39,8 @@ class RlSettings:
     Attributes:
         updates: at most so many.
         lr: learning rate of Adam.
+        decay: share of the updates, the last ones, over which the rate falls linearly towards zero: one update's rollouts are
+            few, and at the full rate the last policy depends on which they were.
         check_every: updates between two checks in the true environment; the start policy and the last are checked in any case.
         check_episodes: true episodes of a check.
         keep: which policy is returned: "best" of the checked ones, or "last": of a round that others follow, the
@@ -51,6 +53,7 @@ class RlSettings:
 
     updates: int = 20
     lr: float = 7e-5
+    decay: float = 0.0
     check_every: int = 5
     check_episodes: int = 40
     imagined_checks: int = 40
@@ -69,6 +72,14 @@ class RlSettings:
             raise UnknownNameError("policy to keep", self.keep, (BEST, LAST))
         if not self.lr > 0:
             raise ValueError(f"lr must be positive, got {self.lr}")
+        if not 0.0 <= self.decay <= 1.0:
+            raise ValueError(f"decay must be in [0, 1], got {self.decay}")
+
+    def lr_at(self, update: int) -> float:
+        """Learning rate of update ``update`` (from 0)."""
+        left = self.updates - update
+        falling = self.decay * self.updates
+        return self.lr * left / falling if left < falling else self.lr
 
 
 @dataclass(frozen=True)
@@ -144,6 +155,7 @@ def train(
         )
         seconds = {"practice_seconds": clock.lap()}
         advantages = group_advantages(by_group(practised.rollouts.rewards, settings.rollout), settings.advantages)
+        learner.set_lr(settings.lr_at(state.update))
         figures = learner.update(practised.rollouts, advantages.reshape(-1), episodes.run, state.update)
         seconds["learn_seconds"] = clock.lap()
         state.update += 1

@@ -172,6 +172,23 @@ def test_growing_gap_between_imagined_and_true_success_stops_the_run(policy, epi
     assert result.state.best_update == 0
 
 
+def test_learning_rate_falls_over_the_last_updates(policy, episodes, tmp_path, monkeypatch):
+    falling = replace(SETTINGS, updates=10, lr=1e-3, decay=0.4)
+    rates = [falling.lr_at(update) for update in range(10)]
+    assert rates[:7] == [1e-3] * 7
+    np.testing.assert_allclose(rates[7:], [0.75e-3, 0.5e-3, 0.25e-3])
+    assert [SETTINGS.lr_at(update) for update in range(8)] == [SETTINGS.lr] * 8
+    with pytest.raises(ValueError, match=r"decay must be in \[0, 1\], got 1.5"):
+        replace(SETTINGS, decay=1.5)
+
+    used = []
+    step = torch.optim.Adam.step
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda adam: used.append(adam.param_groups[0]["lr"]) or step(adam))
+    short = replace(SHORT, decay=1.0)
+    train(policy, PointReach(scored=True), POOL, episodes, None, short, tmp_path, progress=False)
+    assert sorted(set(used), reverse=True) == [short.lr_at(update) for update in range(3)]
+
+
 def record(**changes):
     return replace(UpdateRecord(success=0.5, signal_share=0.5, kl=0.1), **changes)
 
