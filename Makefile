@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 
 .PHONY: help demo test lint format setup system clean
 help:
-	@echo "make demo    the whole loop on the embedded robot, about 40 minutes on two cores; ends with runs/demo/report.html"
+	@echo "make demo    the whole loop on the embedded robot, about 45 minutes on two cores; ends with runs/demo/report.html"
 	@echo "make test    every test, among them one run of the whole loop with a toy budget"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  put the code into the form that lint asks for"
