@@ -53,21 +53,21 @@ def turn(world: World, started: Callable[[], SimVectorEnv], batch: int, chunks: 
         started: gives the simulator.
     """
     simulator, starts = started(), list(range(batch))
+    actions = world.chunks(chunks, batch, f"turn {number}")
+    compared = {side: world.imagined(world.moments[:batch], compiled=side == COMPILED) for side in (IMAGINATION, COMPILED)}
+    pictures = [_pictures(dream, starts, actions) for dream in compared.values()]  # the network is compiled here, untimed
     others = OtherWork()
     begin = time.perf_counter()
     seen = simulator.reset(starts)
-    found: Repetition = {"reset_s": {SIMULATOR: time.perf_counter() - begin}}
+    found: Repetition = {"reset_s": {SIMULATOR: time.perf_counter() - begin}, "compiled_psnr": float(psnr(*pictures).mean())}
     moments = [world.moment(*moment) for moment in zip(seen.images, seen.commanded, strict=True)]
     begin = time.perf_counter()
     encode_starts(world.prophet, moments)
     found["encode_s"] = time.perf_counter() - begin
-    imagined = world.imagined(moments)
+    dreams = {side: world.imagined(moments, compiled=side == COMPILED) for side in compared}
     begin = time.perf_counter()
-    imagined.reset(starts)
+    dreams[IMAGINATION].reset(starts)
     found["reset_s"][IMAGINATION] = time.perf_counter() - begin
-    actions = world.chunks(chunks, batch, f"turn {number}")
-    dreams = {IMAGINATION: imagined, COMPILED: world.imagined(moments, compiled=True)}
-    found["compiled_psnr"] = float(np.mean(psnr(*(_pictures(dream, starts, actions) for dream in dreams.values()))))
     ways: dict[str, dict[str, tuple[VectorEnvironment, Act]]] = {
         CHUNK: {
             SIMULATOR: (simulator, simulator.step),
