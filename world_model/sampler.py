@@ -9,8 +9,10 @@ import functools
 import itertools
 import os
 import shutil
+import sysconfig
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -38,8 +40,8 @@ class SamplerSettings:
         precision: of the products of matrices, "float32" or "bfloat16"; weights stay as they are. On processors that multiply
             16 bit numbers (AMX, AVX512-BF16, most GPUs) "bfloat16" is faster, on others slower.
         compiled: translate the network for this machine before it is first used (``torch.compile``), which takes a minute or
-            two and on a CPU needs a C++ compiler. Batches are filled up to ``batch_size``, for one of another size would be
-            translated again.
+            two and on a CPU needs a C++ compiler and Python's headers. Batches are filled up to ``batch_size``, for one of
+            another size would be translated again.
     """
 
     steps: int = 1
@@ -128,10 +130,12 @@ def _sample_batch(
 def _translated(device: str) -> Callable[..., Tensor]:
     """``predict_clean`` for this machine."""
     compiler = os.environ.get("CXX", "g++")  # where torch looks as well
-    if device == "cpu" and shutil.which(compiler) is None:
+    header = Path(sysconfig.get_path("include")) / "Python.h"
+    missing = [name for name, there in ((compiler, shutil.which(compiler)), (str(header), header.is_file())) if not there]
+    if device == "cpu" and missing:
         raise ProphRLError(
-            f"compiled=true needs a C++ compiler, but there is no {compiler!r} here: install g++, name another one in CXX, "
-            "or leave compiled=false"
+            f"compiled=true needs a C++ compiler and Python's headers, but there is no {' and no '.join(missing)} here: "
+            "install g++ and python3-dev, name another compiler in CXX, or leave compiled=false"
         )
     return _compiled()
 
