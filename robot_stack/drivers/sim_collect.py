@@ -105,12 +105,7 @@ def _deltas(commanded: FloatArray, targets: FloatArray, spec: RobotSpec) -> Floa
 
 def collect_task(spec: RobotSpec, plan: CollectionPlan, out: Path) -> int:
     """Collect what of ``plan`` is not in ``out`` yet (an episode is a file); returns how many episodes were made."""
-    wanted = [
-        (behaviour, seed, episode_name(plan.task, behaviour, seed))
-        for behaviour, seeds in plan.behaviours.items()
-        for seed in seeds
-    ]
-    missing = [entry for entry in wanted if not (out / f"{entry[2]}.npz").exists()]
+    missing = _missing(plan, out)
     if not missing:
         return 0
     arm = MetaWorldArm(spec, plan.task, plan.cameras, plan.image_size)
@@ -139,7 +134,9 @@ def collect_task(spec: RobotSpec, plan: CollectionPlan, out: Path) -> int:
 
 def collect(spec: RobotSpec, plans: Iterable[CollectionPlan], out: Path, workers: int = 2, title: str = "collect") -> int:
     """Collect several tasks in parallel into ``out/<task>/``; resumable. Returns how many episodes were made."""
-    plans = list(plans)
+    plans = [plan for plan in plans if _missing(plan, out / plan.task)]  # a process only where there is something to do
+    if not plans:
+        return 0
     run: Callable[..., int] = collect_task
     made = 0
     context = multiprocessing.get_context("spawn")  # a forked GL context does not work
@@ -149,3 +146,13 @@ def collect(spec: RobotSpec, plans: Iterable[CollectionPlan], out: Path, workers
         for future in tqdm(futures, desc=title, unit="task"):
             made += future.result()
     return made
+
+
+def _missing(plan: CollectionPlan, out: Path) -> list[tuple[str, int, str]]:
+    """Behaviour, start seed and name of the episodes of ``plan`` that are not in ``out``."""
+    wanted = [
+        (behaviour, seed, episode_name(plan.task, behaviour, seed))
+        for behaviour, seeds in plan.behaviours.items()
+        for seed in seeds
+    ]
+    return [entry for entry in wanted if not (out / f"{entry[2]}.npz").exists()]

@@ -11,9 +11,10 @@ from robot_stack.core.actions import compose
 from robot_stack.core.errors import ProphRLError, ShapeError, UnknownNameError
 from robot_stack.core.robot_spec import RobotSpec
 from robot_stack.core.types import ActionChunk, FloatArray, Observation
+from robot_stack.drivers import sim_collect
 from robot_stack.drivers.behaviours import StuckGripper, make_behaviour
 from robot_stack.drivers.blind import rehearse
-from robot_stack.drivers.sim_collect import CollectionPlan, collect_task, run_episode
+from robot_stack.drivers.sim_collect import CollectionPlan, collect, collect_task, run_episode
 from robot_stack.drivers.sim_metaworld import MetaWorldArm
 from robot_stack.drivers.sim_vector_env import SimVectorEnv
 from robot_stack.paths import robot_file
@@ -253,6 +254,17 @@ def test_collection_continues_where_it_stopped(spec: RobotSpec, tmp_path: Path) 
         f"{TASK}.expert.000000", f"{TASK}.expert.000001", f"{TASK}.random.000000",
     ]  # fmt: skip
     assert {episode.source for episode in episodes} == {"expert", "random"}
+
+
+def test_a_collection_that_is_whole_starts_no_process(spec: RobotSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = CollectionPlan(TASK, {"expert": range(1)}, horizon=2)
+    assert collect(spec, [plan], tmp_path, workers=1) == 1
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr(sim_collect, "ProcessPoolExecutor", refuse)
+    assert collect(spec, [plan], tmp_path) == 0
 
 
 def test_the_blind_expert_repeats_its_motion_whatever_comes_of_it(
