@@ -1,9 +1,9 @@
 """Can imagination be trusted under other actions? `python -m benchmarks.perturbed`, which writes ``docs/results/perturbed.md``.
 
 For each task the shipped world model is adapted and a judge taught, without and with episodes of perturbed actions among the
-data, and with these seen from closer. Then actions of the expert from other starts are perturbed and replayed, in the simulator
-and in imagination: whether the imagined video follows them, whether the judge sees success where there was none, and whether
-Prophet knows where it is wrong.
+data, with these seen from closer, and with more of them for longer. Then actions of the expert from other starts are perturbed
+and replayed, in the simulator and in imagination: whether the imagined video follows them, whether the judge sees success where
+there was none, and whether Prophet knows where it is wrong.
 The rows are in ``docs/results/perturbed.csv``; one that is there is not made again, so the same command continues a study.
 """
 
@@ -47,16 +47,19 @@ class Data:
     Attributes:
         starts: whose actions are perturbed for teaching.
         cameras: in the simulator; empty: the robot's own.
+        updates: of the training, as a multiple of the others'.
     """
 
     starts: int = 0
     cameras: tuple[str, ...] = ()
+    updates: float = 1.0
 
 
 DATA = {
     "noisy experts": Data(),
     "and perturbed actions": Data(MORE),
     "and perturbed actions, a closer camera": Data(MORE, ("close",)),
+    "three times as many, a closer camera, twice as long": Data(3 * MORE, ("close",), updates=2.0),
 }
 
 
@@ -88,7 +91,7 @@ def run(updates: int, cores: int, work: Path, cell: Cell) -> Figures:
     settings = [
         f"threads={cores}",
         f"world_model.camera={next(iter(data.cameras), 'null')}",
-        f"world_model.adapt.prophet.steps={updates}",
+        f"world_model.adapt.prophet.steps={round(data.updates * updates)}",
         "world_model.adapt.lora.rank=0",
         "world_model.validation_every=0",
     ]
@@ -109,10 +112,9 @@ def page(rows: Sequence[Row], updates: int) -> Iterable[str]:
     yield "# Perturbed actions"
     yield ""
     yield f"Written by `python -m benchmarks.perturbed` on {made_on(rows)}. The shipped world model, adapted with {updates}"
-    yield f"updates of all weights to {sum(TAUGHT.values())} episodes of noisy and random experts, and the same with {more}"
-    yield f"episodes of perturbed actions more, and these seen by a closer camera. Measured on {STARTS} other"
-    yield "starts: the expert's actions, perturbed, replayed in"
-    yield "the simulator and in imagination."
+    yield f"updates of all weights to {sum(TAUGHT.values())} episodes of noisy and random experts; the same with {more}"
+    yield f"episodes of perturbed actions more; these seen by a closer camera; and {3 * more} so, with {2 * updates} updates."
+    yield f"Measured on {STARTS} other starts: the expert's actions, perturbed, replayed in the simulator and in imagination."
     yield ""
     yield "## Action following"
     yield ""
