@@ -86,11 +86,24 @@ class MetaWorldArm:
     def reset(self, seed: int) -> None:
         """Begin the episode that ``seed`` stands for: same seed, same scene."""
         with _global_numpy_seed(seed):  # Meta-World's resets draw from the global generator
-            self._observation, _ = self._env.reset()
+            self._env.reset()
+        self._show_new_scene()
         for mark in self._env._target_site_config:  # Meta-World itself moves the goal's mark only with the first step
             self._env._set_pos_site(*mark)
         self._success = False
         self.commanded = np.append(self._env.data.mocap_pos[0], 1.0)
+
+    def _show_new_scene(self) -> None:
+        """Where the reset has put things: Meta-World moves some of them after MuJoCo has last computed where all bodies are.
+
+        Without this the first picture shows, for example, the coffee machine of the scene before, and the first observation the
+        lever. What moves and with what forces is left alone.
+        """
+        import mujoco
+
+        mujoco.mj_kinematics(self._env.model, self._env.data)
+        self._env._prev_obs = self._env._get_curr_obs_combined_no_goal()  # as Meta-World's reset: the one before is this one
+        self._observation = self._env._get_obs()
 
     def step(self, target: FloatArray) -> None:
         """Follow a straight line to ``target`` [A] for one tick; like the vendor's controller, clips to the task's box."""

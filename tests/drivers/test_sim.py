@@ -57,6 +57,24 @@ def test_a_seed_fixes_the_episode_whatever_came_before(spec: RobotSpec, arm: Met
     assert np.array_equal(first, _episode_at(MetaWorldArm(spec, TASK), 7))
 
 
+@pytest.mark.parametrize("task", ["coffee-pull-v3", "lever-pull-v3", "peg-insert-side-v3", "window-open-v3", "push-v3"])
+def test_the_first_picture_and_observation_show_the_scene_as_it_is(spec: RobotSpec, task: str) -> None:
+    """Meta-World moves bodies after MuJoCo has computed the places of all: the first frame would show the scene before."""
+    import mujoco
+
+    arm = MetaWorldArm(spec, task)
+    for seed in (3, 4):
+        arm.reset(seed)
+        picture, state = arm.render(), np.array(arm.privileged_state)
+        marks = [(name, np.array(place)) for name, place in arm._env._target_site_config]
+        mujoco.mj_forward(arm._env.model, arm._env.data)
+        for mark in marks:
+            arm._env._set_pos_site(*mark)
+        np.testing.assert_array_equal(picture, arm.render())
+        arm._env._prev_obs = arm._env._get_curr_obs_combined_no_goal()
+        np.testing.assert_allclose(state, arm._env._get_obs(), atol=1e-9)
+
+
 def test_reset_leaves_the_global_generator_alone(arm: MetaWorldArm) -> None:
     np.random.seed(3)
     expected = np.random.random()
