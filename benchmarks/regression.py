@@ -1,8 +1,9 @@
 """Diffusion or regression: `python -m benchmarks.regression`, which writes ``docs/results/regression.md``.
 
-The same network for the same number of updates: once as a regression (it only ever sees pure noise, and draws in one step),
-once as a diffusion model that draws in 1, 2 or 4 steps, predicting clean frames or the velocity; on tasks of smooth motion and
-on tasks of contact. A row of ``docs/results/regression.csv`` is made once; the same command continues.
+The same network for the same number of updates: once as a regression (it only ever sees pure noise, draws in one step, and aims
+at the likeliest), once as a diffusion model that draws in 1, 2 or 4 steps and, as its sampler wants it, aims at the mean,
+predicting clean frames or the velocity; on tasks of smooth motion and on tasks of contact. A row of
+``docs/results/regression.csv`` is made once; the same command continues.
 """
 
 import sys
@@ -31,13 +32,16 @@ SMOOTH, CONTACT = ("window-open-v3", "drawer-close-v3"), ("push-v3", "coffee-pul
 TAUGHT = {"expert": 30, "near": 30, "miss": 30, "wild": 10, "blind": 60}
 TESTED = {"expert": 10, "near": 15, "miss": 15, "blind": 40}
 STEPS = (1, 2, 4)
+DIFFUSION = ("world_model.denoiser.pure_noise=0.2", "world_model.denoiser.error_power=2")
 FAMILIES = {
     "regression": ["world_model.denoiser.pure_noise=1.0"],
-    "diffusion, clean": ["world_model.denoiser.pure_noise=0.2"],
+    "diffusion, clean": [*DIFFUSION, "world_model.transformer.spread=0.1"],  # most of a picture stays as it is
     "diffusion, velocity": [
-        "world_model.denoiser.pure_noise=0.2",
+        *DIFFUSION,
         "world_model.transformer.prediction=velocity",
         "world_model.transformer.anchor=false",
+        "world_model.transformer.spread=0",
+        "world_model.transformer.transport=0",
     ],
 }
 KEYS = ("task", "family", "steps", "seed")
