@@ -108,6 +108,7 @@ def run(updates: int, cores: int, work: Path, cell: Cell) -> Figures:
 
 def page(rows: Sequence[Row], updates: int) -> Iterable[str]:
     """The lines of the results page."""
+    rows = sorted(rows, key=lambda row: (row["task"], list(DATA).index(row["data"]), row["seed"]))
     more = MORE * len(PERTURBED)
     yield "# Perturbed actions"
     yield ""
