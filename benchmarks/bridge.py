@@ -25,7 +25,7 @@ from world_model.acquaintance import acquainted
 from world_model.checkpoint import save_prophet
 from world_model.measure import clip_figures, imagined_videos, true_video
 from world_model.pictures import write_pictures
-from world_model.train import new_prophet, read_weights, train_prophet
+from world_model.train import beginning, read_weights, train_prophet
 
 ADAPTED, BEFORE, SCRATCH, LORA = "adapted", "not adapted", "from nothing", "adapted, LoRA"
 STARTS = (ADAPTED, BEFORE, SCRATCH, LORA)
@@ -65,7 +65,7 @@ def run(folder: Path, folds: int, cores: int, work: Path, cell: Cell) -> Figures
         prophet, _ = acquainted(read_weights(settings.weights), [taught], settings.camera)
     else:
         nothing = start == SCRATCH
-        begin = new_prophet(settings, [taught], seed) if nothing else read_weights(settings.weights)
+        begin = beginning(settings, [taught], seed, None if nothing else read_weights(settings.weights))
         prophet = train_prophet(
             begin, [taught], settings, settings.adapt, out, run=seed, note="study", from_nothing=nothing, progress=False
         )

@@ -26,7 +26,7 @@ from world_model.probe import MANIFEST, Probe, ProbeSettings, load_probe, save_p
 from world_model.probe_figures import probe_figures
 from world_model.sampler import SamplerSettings
 from world_model.settings import WorldModelSettings
-from world_model.train import new_prophet, read_weights, train_prophet
+from world_model.train import beginning, read_weights, train_prophet
 
 VIDEO = ("psnr", "psnr_copy", "epe", "epe_copy", "epe_moving", "epe_moving_copy", "cos")
 Figures = dict[str, float | int | str | None]
@@ -71,7 +71,7 @@ def train_cell(
     settings, spec, _ = settings_of(overrides)
     data = [dataset(spec, episodes)]
     from_nothing = settings.weights == "none"
-    start = new_prophet(settings, data, seed) if from_nothing else read_weights(settings.weights)
+    start = beginning(settings, data, seed, None if from_nothing else read_weights(settings.weights))
     if shared_tokenizer is not None:
         start, from_nothing = _with_tokenizer(start, data, settings, seed, shared_tokenizer, from_nothing), False
         settings = replace(settings, adapt=replace(settings.adapt, autoencoder=replace(settings.adapt.autoencoder, steps=0)))

@@ -24,6 +24,7 @@ from world_model.checkpoint_parts import transformer_for
 from world_model.cosmos import CosmosSettings, on_base, read_cosmos
 from world_model.domain import Domain
 from world_model.frames import FrameSet, camera_frames
+from world_model.growth import grown
 from world_model.held_out import is_held_out, refuse_held_out
 from world_model.latent_cache import LatentCache, encode_all
 from world_model.latent_scale import LatentScale
@@ -105,7 +106,7 @@ def adapt_main(argv: Sequence[str]) -> int:
     datasets = load_data(config, (known.settings if known else settings.transformer).chunk_length + 1)
     if not datasets:
         raise ProphRLError("nothing to adapt to: name the recorded episodes, data=<dataset folder> or data=[<folder>,<folder>]")
-    start = known or new_prophet(settings, datasets, config.seed)
+    start = beginning(settings, datasets, config.seed, known)
     note = f"adapted to {sum(len(d.episodes) for d in datasets)} episodes, seed {config.seed}"
     prophet = train_prophet(
         start, datasets, settings, settings.adapt, out, run=config.seed, note=note, from_nothing=weights is None
@@ -117,6 +118,11 @@ def adapt_main(argv: Sequence[str]) -> int:
 def read_weights(weights: str | Path) -> Prophet:
     """Prophet of a folder, or the shipped one for "shipped"."""
     return load_prophet(SHIPPED if str(weights) == "shipped" else Path(weights))
+
+
+def beginning(settings: WorldModelSettings, datasets: Sequence[Dataset], seed: int, known: Prophet | None) -> Prophet:
+    """What a training begins with: ``known`` and the streams that ``settings`` add to it, or else untrained networks."""
+    return new_prophet(settings, datasets, seed) if known is None else grown(known, settings.transformer, seed)
 
 
 def new_prophet(settings: WorldModelSettings, datasets: Sequence[Dataset], seed: int) -> Prophet:
