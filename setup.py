@@ -53,6 +53,7 @@ EXTRAS = {
         "hypothesis",
         "ruff",
         "mypy",
+        "matplotlib",
         "types-PyYAML",
         "colcon-common-extensions",
         "catkin-pkg",

@@ -101,16 +101,21 @@ def run_study(
     """
     rows = Rows(options.out.with_suffix(".csv"), keys)
     missing = [cell for cell in cells if not rows.done(cell)]
+    _write(options.out, page(rows.read()), len(missing), len(cells))  # what the page lacks shows before hours of work
     errors = []
     with ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
         futures = {pool.submit(run, cell): cell for cell in missing}
-        for made, future in enumerate(tqdm(as_completed(futures), desc=options.out.stem, unit="row", total=len(futures)), 1):
-            if error := future.exception():
-                error.add_note(f"in the row of {dict(futures[future])}")
-                errors.append(error)
-                continue
-            rows.add(futures[future], future.result())
-            _write(options.out, page(rows.read()), len(missing) - made + len(errors), len(cells))
+        done = tqdm(as_completed(futures), desc=options.out.stem, unit="row", total=len(futures))
+        try:
+            for made, future in enumerate(done, 1):
+                if error := future.exception():
+                    error.add_note(f"in the row of {dict(futures[future])}")
+                    errors.append(error)
+                    continue
+                rows.add(futures[future], future.result())
+                _write(options.out, page(rows.read()), len(missing) - made + len(errors), len(cells))
+        finally:
+            pool.shutdown(cancel_futures=True)  # whoever interrupts does not wait for rows that nobody would write down
     _write(options.out, page(rows.read()), len(errors), len(cells))
     print(options.out)
     if errors:

@@ -131,7 +131,8 @@ def draw(rows: Sequence[Row], path: Path) -> None:
             panel.plot(*zip(*points, strict=True), marker="o", label=start)
         panel.set(title=task, xlabel="episodes", xscale="log", xticks=SIZES, xticklabels=SIZES)
     panels[0][0].set_ylabel("EPE, moving pixels, 25 frames [px]")
-    panels[0][0].legend()
+    if tasks:
+        panels[0][0].legend()
     canvas.tight_layout()
     canvas.savefig(path, dpi=110)
     pyplot.close(canvas)

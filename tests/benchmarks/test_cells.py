@@ -5,8 +5,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from benchmarks import ablation, bridge, contact, few_shot, regression
+from benchmarks import ablation, bridge, contact, few_shot, perturbed, picture_size, regression
 from benchmarks.cells import CODE, MACHINE, Rows, figure, made_on, run_study, study_options
 from benchmarks.measuring import machine
 from benchmarks.prophet_cell import flat, mean_and_range
@@ -60,6 +61,31 @@ def test_a_row_that_fails_is_named_and_costs_no_other_row(tmp_path):
     assert (tmp_path / "study.md").read_text() == "1 rows\n\n1 of 2 rows are still to be made.\n"
 
 
+def failing_page(rows) -> list[str]:
+    raise ModuleNotFoundError("No module named 'matplotlib'")
+
+
+def test_a_page_that_cannot_be_written_is_told_before_the_work(tmp_path):
+    with pytest.raises(ModuleNotFoundError):
+        run_study(options_of(tmp_path), ("task", "seed"), CELLS, partial(measure, tmp_path), failing_page)
+    assert not list(tmp_path.iterdir())
+
+
+def page_that_fails_later(rows) -> list[str]:
+    if rows:
+        raise OSError("no space left")
+    return []
+
+
+def test_an_error_while_rows_are_made_cancels_those_that_nobody_would_write_down(tmp_path):
+    options = study_options("study", None, seeds=1).parse_args(["--out", str(tmp_path / "study.md"), "--jobs", "1"])
+    cells = [{"task": "a", "seed": seed} for seed in range(40)]
+    with pytest.raises(OSError, match="no space left"):
+        run_study(options, ("task", "seed"), cells, partial(measure, tmp_path), page_that_fails_later)
+    assert len(Rows(tmp_path / "study.csv", ("task", "seed")).read()) == 1
+    assert len(list(tmp_path.glob("a-*"))) < 10
+
+
 def test_a_file_of_another_study_is_refused(tmp_path):
     (tmp_path / "study.csv").write_text("other,columns\n1,2\n")
     with pytest.raises(BadFileError, match="task"):
@@ -94,6 +120,20 @@ def test_page_of_few_episodes_says_where_ten_beat_fifty():
     page = "\n".join(few_shot.page(rows, steps=5))
     assert "- push-v3: better in EPE 8, EPE 25, cos 8, cos 25, PSNR 8, PSNR 25; worse in nothing" in page
     assert "- door-lock-v3: better in nothing; worse in EPE 8, EPE 25" in page
+
+
+@pytest.mark.parametrize("study", [ablation, bridge, contact, few_shot, perturbed, picture_size, regression])
+def test_there_is_a_page_before_the_first_row(study):
+    assert next(iter(study.page([], 5))).startswith("# ")
+
+
+def test_few_shot_draws_what_there_is(tmp_path):
+    few_shot.draw([], tmp_path / "none.png")
+    few_shot.draw(
+        [rows_of({"task": "push-v3", "episodes": "5", "start": few_shot.LORA}, epe_moving_25=0.4)], tmp_path / "one.png"
+    )
+    for name in ("none.png", "one.png"):
+        assert Image.open(tmp_path / name).size[1] > 200
 
 
 def test_few_shot_has_every_cell_that_is_wanted():
