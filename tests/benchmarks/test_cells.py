@@ -133,7 +133,8 @@ def test_few_shot_draws_what_there_is(tmp_path):
         [rows_of({"task": "push-v3", "episodes": "5", "start": few_shot.LORA}, epe_moving_25=0.4)], tmp_path / "one.png"
     )
     for name in ("none.png", "one.png"):
-        assert Image.open(tmp_path / name).size[1] > 200
+        with Image.open(tmp_path / name) as picture:
+            assert picture.size[1] > 200
 
 
 def test_few_shot_has_every_cell_that_is_wanted():
